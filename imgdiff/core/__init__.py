@@ -1,0 +1,1 @@
+"""Records, geometry, identity and storage: what every room shares, without deep learning."""

@@ -1,0 +1,80 @@
+"""Writing to disk so that a reader never sees half a file, and reading JSON with a good error."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from imgdiff.core.errors import DataError, StoreError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; on a clean exit it is moved into place, else removed.
+
+    A crash leaves either the old file or the new one. A full disk raises StoreError with the path.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".tmp"
+        )
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: could not be written ({error.strerror or error}). Free space or choose "
+            "another folder, then run the same command again: finished work is kept."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically, keys in the given order."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; DataError names the file, line and column, or that it is missing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file. Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text at byte {error.start}. Re-save it.") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON nested too deeply to be read. Flatten it.") from None
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno}:{error.colno}: malformed JSON ({error.msg}). Fix the file."
+        ) from None
+
+
+def inside(root: Path, name: str) -> Path:
+    """`root/name`, refusing a name that leaves `root` (absolute, `..`, or through a link)."""
+    if "\0" in name:
+        raise DataError(f"path {name!r} holds a zero byte; no file has such a name")
+    base = root.resolve()
+    target = (base / name).resolve()
+    if target != base and base not in target.parents:
+        raise DataError(f"path {name!r} leaves the data root {root}; use paths relative to it")
+    return target
