@@ -1,0 +1,1 @@
+"""The only door to models and generators; everything behind one-call protocols."""

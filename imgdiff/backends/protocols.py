@@ -1,0 +1,120 @@
+"""One batch call per backend; plain types in and out; no torch here.
+
+Every backend has an `identity` (model id, revision or content hash, dtype, preprocessing version)
+and holds its weights only inside `with`. A result never depends on the batch it was computed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from typing_extensions import Self
+
+from imgdiff.core.geometry import Box
+from imgdiff.core.records import CaptionPair, PairTruth
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A handle that is light until entered."""
+
+    @property
+    def identity(self) -> str:
+        """What must be equal for two results to be comparable."""
+
+    def __enter__(self) -> Self:
+        """Load the weights."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edited:
+    """An edited caption, or the reason there is none (`text` empty)."""
+
+    text: str
+    refusal: str = ""
+
+
+@runtime_checkable
+class CaptionEditor(Backend, Protocol):
+    """Replaces one object of a caption by another."""
+
+    def edit(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Edited]:
+        """One result per caption, drawn from its own seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnPair:
+    """Two RGB images of one size, their captions, and the truth where it is known."""
+
+    left: Image.Image
+    right: Image.Image
+    left_caption: str
+    right_caption: str
+    truth: PairTruth | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a pair could not be drawn: a short fixed reason and free detail."""
+
+    reason: str
+    detail: str = ""
+
+
+@runtime_checkable
+class PairGenerator(Backend, Protocol):
+    """Draws the image pair of a caption pair; depends on the pair and its seed only."""
+
+    def generate(self, pairs: Sequence[CaptionPair]) -> list[DrawnPair | Refusal]:
+        """One result per caption pair."""
+
+
+@runtime_checkable
+class Segmenter(Backend, Protocol):
+    """Finds everything that could be an object."""
+
+    def segment(self, images: Sequence[Image.Image]) -> list[list[Box]]:
+        """Boxes per image, xyxy pixels of that image, in the detector's order."""
+
+
+@runtime_checkable
+class Embedder(Backend, Protocol):
+    """Images and texts as unit vectors of one space."""
+
+    def embed_images(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:
+        """One unit row per image."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "N D"]:
+        """One unit row per text."""
+
+
+@runtime_checkable
+class Matcher(Backend, Protocol):
+    """How well a text describes an image."""
+
+    def match(
+        self, images: Sequence[Image.Image], texts: Sequence[Sequence[str]]
+    ) -> list[Float[np.ndarray, " T"]]:
+        """For each image the scores of its own texts, in order (each image is encoded once)."""
+
+
+@runtime_checkable
+class Chat(Backend, Protocol):
+    """Answers a question about at most one image each."""
+
+    def chat(self, images: Sequence[Image.Image | None], questions: Sequence[str]) -> list[str]:
+        """One answer per (image, question), stripped."""

@@ -1,0 +1,396 @@
+"""The procedural world behind the backend protocols: its captions, its lexicon, its renderer."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+import numpy as np
+from PIL import Image
+from typing_extensions import Self
+
+from imgdiff.backends.protocols import DrawnPair, Edited, Refusal
+from imgdiff.core.errors import ConfigError, DataError
+from imgdiff.core.identity import fingerprint, seed_for
+from imgdiff.core.records import Caption, CaptionPair, Change, NamedBox, PairTruth
+from imgdiff.mini.grounds import GROUNDS
+from imgdiff.mini.language import RELATIONS, NounPhrase, Sketch, article, describe, parse_caption
+from imgdiff.mini.scene import (
+    GRID,
+    SIZES,
+    Drawing,
+    Scene,
+    SceneObject,
+    Split,
+    allowed,
+    colours_of,
+    combination_split,
+    draw_scene,
+    place,
+    replace_object,
+    sample_scene,
+)
+from imgdiff.mini.shapes import CATEGORIES, COLOURS
+
+WORLD_VERSION = 1
+_CELLS = tuple(range(GRID * GRID))
+
+
+def split_named(name: str) -> Split:
+    """The Split of that name (`val` is short for validation)."""
+    try:
+        return Split("validation" if name == "val" else name)
+    except ValueError:
+        options = ", ".join(split.value for split in Split)
+        raise ConfigError(f"source.split={name}: no such world; choose one of {options}") from None
+
+
+def world_captions(split: str, count: int, seed: int) -> Iterator[Caption]:
+    """`count` distinct captions of a split, from (seed, split); a smaller count gives a prefix."""
+    world = split_named(split)
+    seen: set[int] = set()
+    number = 0
+    while len(seen) < count:
+        rng = np.random.default_rng(seed_for(seed, f"{world.value}-{number}", "caption"))
+        number += 1
+        text = describe(sample_scene(rng, world), rng)
+        if hash_of(text) in seen:
+            continue
+        yield Caption(id=f"world-{world.value}-{len(seen):06d}", text=text)
+        seen.add(hash_of(text))
+
+
+def hash_of(text: str) -> int:
+    """A 60-bit content hash of a text, equal in every process."""
+    return int(fingerprint(text)[:15], 16)
+
+
+def world_lexicon() -> dict[str, str]:
+    """Every object name of the world with its lexical category."""
+    return dict(CATEGORIES)
+
+
+def drawable(caption: str, split: str) -> bool:
+    """Whether the renderer of `split` can draw the caption: language and combinations."""
+    try:
+        sketch = parse_caption(caption)
+    except DataError:
+        return False
+    world = split_named(split)
+    return len({p.category for p in sketch.objects}) == len(sketch.objects) and not any(
+        phrase.colour and not allowed(phrase.category, phrase.colour, world)
+        for phrase in sketch.objects
+    )
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class WorldEditorConfig:
+    """Edits captions of the procedural world so that the renderer of `split` can draw them.
+
+    `same_group_share` of the edits swap within a lexical group (a car for a bus), as the paper's
+    lexicon variant does; the others take any object, as its LLM may.
+    """
+
+    split: Split = Split.train
+    same_group_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.same_group_share <= 1.0:
+            raise ConfigError(
+                f"editor.same_group_share={self.same_group_share}: a share lies in [0, 1]"
+            )
+
+    def build(self) -> WorldEditor:
+        """The editor; it holds no weights."""
+        return WorldEditor(self)
+
+
+class _Weightless:
+    """Enter and leave without anything to load."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+class WorldEditor(_Weightless):
+    """A `CaptionEditor` over the world's own vocabulary."""
+
+    def __init__(self, config: WorldEditorConfig) -> None:
+        self.config = config
+        self.identity = f"world-editor:v{WORLD_VERSION}:{fingerprint(config)}"
+
+    def edit(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Edited]:
+        """One object of each caption replaced; refuses captions of another language."""
+        return [self._edit(text, seed) for text, seed in zip(captions, seeds, strict=True)]
+
+    def _edit(self, caption: str, seed: int) -> Edited:
+        try:
+            present = [phrase.category for phrase in parse_caption(caption).objects]
+        except DataError:
+            return Edited(text="", refusal="caption outside the world's language")
+        rng = np.random.default_rng(seed)
+        old = present[int(rng.integers(len(present)))]
+        same_group = rng.random() < self.config.same_group_share
+        options = [
+            name
+            for name, group in CATEGORIES.items()
+            if name not in present and (group == CATEGORIES[old] or not same_group)
+        ]
+        for index in rng.permutation(len(options)):
+            text = _swapped(caption, old, options[int(index)])
+            if drawable(text, self.config.split.value):
+                return Edited(text=text)
+        return Edited(text="", refusal="no drawable replacement")
+
+
+def _swapped(caption: str, old: str, new: str) -> str:
+    """The caption with one category word replaced and the article right before it corrected."""
+
+    def with_article(found: re.Match[str]) -> str:
+        fitting = article(new)
+        return f"{fitting.capitalize() if found[1][0].isupper() else fitting} {new}"
+
+    text, count = re.subn(rf"\b([Aa]n?) {old}\b", with_article, caption, count=1)
+    return text if count else re.sub(rf"\b{old}\b", new, caption, count=1)
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class RenderConfig:
+    """Draws caption pairs of the procedural world, with the faults that learned generators have.
+
+    Shares are fractions of pairs in [0, 1] and add up to at most 1. They exist so that filters
+    have something to catch; each fault is recorded in the truth.
+    """
+
+    split: Split = Split.train
+    ignored_share: float = 0.06  # the edit does not show
+    redrawn_share: float = 0.06  # another layout altogether
+    side_effect_share: float = 0.06  # a second object changes its colour
+    noise: float = 2.0  # standard deviation of grey levels added to the right image
+
+    def __post_init__(self) -> None:
+        shares = {
+            "ignored_share": self.ignored_share,
+            "redrawn_share": self.redrawn_share,
+            "side_effect_share": self.side_effect_share,
+        }
+        for key, value in shares.items():
+            if not 0.0 <= value <= 1.0:
+                raise ConfigError(f"generator.{key}={value}: a share lies in [0, 1]")
+        if sum(shares.values()) > 1.0:
+            raise ConfigError(
+                f"generator: {' + '.join(shares)} = {sum(shares.values()):.2f} > 1; lower one"
+            )
+        if self.noise < 0:
+            raise ConfigError(f"generator.noise={self.noise}: must be >= 0")
+
+    def build(self) -> RenderGenerator:
+        """The generator; it holds no weights."""
+        return RenderGenerator(self)
+
+
+class RenderGenerator(_Weightless):
+    """`PairGenerator` over the procedural world: exact truth, no weights."""
+
+    unit = "captions"
+
+    def __init__(self, config: RenderConfig) -> None:
+        self.config = config
+        self.split = config.split
+        self.identity = f"render:v{WORLD_VERSION}:{fingerprint(config)}"
+
+    def generate(self, pairs: Sequence[CaptionPair]) -> list[DrawnPair | Refusal]:
+        """One drawn pair or refusal per caption pair, from its seed alone."""
+        return [self._draw(pair) for pair in pairs]
+
+    def _draw(self, pair: CaptionPair) -> DrawnPair | Refusal:
+        try:
+            left, right = parse_caption(pair.left), parse_caption(pair.right)
+        except DataError as error:
+            return Refusal(reason="caption outside the world's language", detail=str(error))
+        changed = _changed_object(left, right)
+        if changed is None:
+            return Refusal(reason="edit does not replace exactly one object")
+        for text in (pair.left, pair.right):
+            if not drawable(text, self.split.value):
+                return Refusal(reason="combination held out of this world", detail=text)
+        rng = np.random.default_rng(pair.seed)
+        scene = scene_from(left, rng, self.split)
+        return self._render(pair, scene, changed, right.objects[changed], rng)
+
+    def _render(
+        self,
+        pair: CaptionPair,
+        scene: Scene,
+        changed: int,
+        wanted: NounPhrase,
+        rng: np.random.Generator,
+    ) -> DrawnPair:
+        edited = replace_object(scene, changed, _exchange(scene.objects[changed], wanted, rng))
+        note, final = self._fault(scene, edited, changed, rng)
+        left, right = draw_scene(scene), draw_scene(final)
+        return DrawnPair(
+            left=left.image,
+            right=_with_noise(right.image, self.config.noise, rng),
+            left_caption=pair.left,
+            right_caption=pair.right,
+            truth=_truth(scene, final, left, right, note),
+        )
+
+    def _fault(
+        self, scene: Scene, edited: Scene, changed: int, rng: np.random.Generator
+    ) -> tuple[str, Scene]:
+        """(what really happened, the right scene)."""
+        draw = float(rng.random())
+        config = self.config
+        if draw < config.ignored_share:
+            return "ignored", scene
+        draw -= config.ignored_share
+        if draw < config.redrawn_share:
+            return "redrawn", _redrawn(edited, rng)
+        draw -= config.redrawn_share
+        if draw < config.side_effect_share and len(edited.objects) > 1:
+            return "side effect", _recoloured(edited, changed, rng, self.split)
+        return "replaced", edited
+
+
+def _changed_object(left: Sketch, right: Sketch) -> int | None:
+    if len(left.objects) != len(right.objects):
+        return None
+    differing = [
+        index
+        for index, (a, b) in enumerate(zip(left.objects, right.objects, strict=True))
+        if a.category != b.category
+    ]
+    return differing[0] if len(differing) == 1 else None
+
+
+def scene_from(sketch: Sketch, rng: np.random.Generator, split: Split) -> Scene:
+    """A scene that the sketch describes; what the sketch leaves open is drawn from rng.
+
+    Where the split owns no named combination, the first object without a named colour gets one
+    of the split's own colours, so that the scene belongs to it.
+    """
+    owned = any(
+        p.colour and combination_split(p.category, p.colour) is split for p in sketch.objects
+    )
+    objects = []
+    for phrase, cell in zip(sketch.objects, _cells_for(sketch, rng), strict=True):
+        colour = phrase.colour
+        if colour is None:
+            own = colours_of(phrase.category, split)
+            colours = own if own and not owned else _allowed_colours(phrase.category, split)
+            owned = owned or bool(own)
+            colour = colours[int(rng.integers(len(colours)))]
+        size = phrase.size or SIZES[int(rng.integers(len(SIZES)))]
+        objects.append(place(rng, phrase.category, colour, size, cell))
+    ground = sketch.ground or GROUNDS[int(rng.integers(len(GROUNDS)))]
+    return Scene(objects=tuple(objects), ground=ground, ground_seed=int(rng.integers(2**31)))
+
+
+def _allowed_colours(category: str, split: Split) -> tuple[str, ...]:
+    return tuple(c for c in COLOURS if allowed(category, c, split))
+
+
+def _cells_for(sketch: Sketch, rng: np.random.Generator) -> list[int]:
+    """Distinct cells in object order that satisfy the sketch's relation."""
+    while True:
+        cells = [int(c) for c in rng.permutation(len(_CELLS))[: len(sketch.objects)]]
+        if sketch.relation is None or _holds(sketch.relation, cells[0], cells[1]):
+            return cells
+
+
+def _holds(relation: str, first: int, second: int) -> bool:
+    columns, rows = (first % GRID, second % GRID), (first // GRID, second // GRID)
+    return (
+        columns[0] < columns[1],
+        columns[0] > columns[1],
+        rows[0] < rows[1],
+        rows[0] > rows[1],
+    )[RELATIONS.index(relation)]
+
+
+def _exchange(item: SceneObject, wanted: NounPhrase, rng: np.random.Generator) -> SceneObject:
+    """Another object at the same place and size; keeps the colour unless the words name one."""
+    colour = wanted.colour or item.colour
+    if wanted.colour is None and not allowed(wanted.category, colour, Split.train):
+        options = colours_of(wanted.category, Split.train)
+        colour = options[int(rng.integers(len(options)))]
+    return dataclasses.replace(
+        item, category=wanted.category, colour=colour, seed=int(rng.integers(2**31))
+    )
+
+
+def _redrawn(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Same objects, other places, other poses, another ground: a generator that lost the layout."""
+    cells = rng.permutation(len(_CELLS))[: len(scene.objects)]
+    objects = tuple(
+        place(rng, item.category, item.colour, item.size, int(cell))
+        for item, cell in zip(scene.objects, cells, strict=True)
+    )
+    ground = GROUNDS[int(rng.integers(len(GROUNDS)))]
+    return Scene(objects=objects, ground=ground, ground_seed=int(rng.integers(2**31)))
+
+
+def _recoloured(scene: Scene, changed: int, rng: np.random.Generator, split: Split) -> Scene:
+    others = [index for index in range(len(scene.objects)) if index != changed]
+    index = others[int(rng.integers(len(others)))]
+    item = scene.objects[index]
+    colours = [c for c in _allowed_colours(item.category, split) if c != item.colour]
+    colour = colours[int(rng.integers(len(colours)))]
+    return replace_object(scene, index, dataclasses.replace(item, colour=colour))
+
+
+def _with_noise(image: Image.Image, noise: float, rng: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(image).astype(np.float64)
+    grain = rng.normal(0.0, noise, size=pixels.shape) if noise else 0.0
+    return Image.fromarray(np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8))
+
+
+def _truth(
+    left: Scene, right: Scene, left_drawn: Drawing, right_drawn: Drawing, note: str
+) -> PairTruth:
+    changes = tuple(
+        Change(left_name=a.category, right_name=b.category, left_box=left_box, right_box=right_box)
+        for a, b, left_box, right_box in zip(
+            left.objects, right.objects, left_drawn.boxes, right_drawn.boxes, strict=True
+        )
+        if (a.category, a.colour, a.cell) != (b.category, b.colour, b.cell)
+    )
+    return PairTruth(
+        changes=changes,
+        left_objects=_named(left, left_drawn),
+        right_objects=_named(right, right_drawn),
+        note=note,
+    )
+
+
+def _named(scene: Scene, drawing: Drawing) -> tuple[NamedBox, ...]:
+    return tuple(
+        NamedBox(name=item.category, box=box)
+        for item, box in zip(scene.objects, drawing.boxes, strict=True)
+    )
+
+
+__all__ = [
+    "RenderConfig",
+    "RenderGenerator",
+    "Split",
+    "WorldEditor",
+    "WorldEditorConfig",
+    "drawable",
+    "scene_from",
+    "split_named",
+    "world_captions",
+    "world_lexicon",
+]

@@ -1,0 +1,1 @@
+"""The procedural world, its language, and the recipe of the mini model family."""

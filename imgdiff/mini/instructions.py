@@ -1,0 +1,171 @@
+"""Single-image instructions of the procedural world: questions with answers, by skill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgdiff.mini.grounds import GROUNDS
+from imgdiff.mini.language import (
+    NUMBERS,
+    OPPOSITE,
+    PLACES,
+    RELATIONS,
+    _choose,
+    capitalised,
+    colour_phrase,
+    describe,
+    relation_of,
+)
+from imgdiff.mini.scene import SIZES, Scene, SceneObject
+from imgdiff.mini.shapes import CATEGORIES, COLOURS
+
+LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """One question and its answer; `skill` names what it asks for."""
+
+    skill: str
+    question: str
+    answer: str
+
+
+Ask = Callable[[Scene, np.random.Generator], Turn]
+
+
+def _object(scene: Scene, rng: np.random.Generator) -> SceneObject:
+    return scene.objects[int(rng.integers(len(scene.objects)))]
+
+
+def _other(rng: np.random.Generator, options: tuple[str, ...], *not_these: str) -> str:
+    return _choose(rng, [o for o in options if o not in not_these])
+
+
+def _colour(scene: Scene, rng: np.random.Generator) -> Turn:
+    item = _object(scene, rng)
+    question = _choose(rng, ("What color is the {}?", "Which color does the {} have?"))
+    answer = _choose(rng, (item.colour, f"the {item.category} is {item.colour}"))
+    return Turn(
+        skill="colour",
+        question=question.format(item.category),
+        answer=capitalised(answer) + ".",
+    )
+
+
+def _count(scene: Scene, rng: np.random.Generator) -> Turn:
+    question = _choose(rng, ("How many objects are there?", "How many objects do you see?"))
+    return Turn(
+        skill="count", question=question, answer=NUMBERS[len(scene.objects)].capitalize() + "."
+    )
+
+
+def _existence(scene: Scene, rng: np.random.Generator) -> Turn:
+    present = tuple(item.category for item in scene.objects)
+    true = bool(rng.random() < 0.5)  # noqa: PLR2004
+    category = _choose(rng, present) if true else _other(rng, tuple(CATEGORIES), *present)
+    question = _choose(rng, ("Is there a {} in the picture?", "Do you see a {}?"))
+    return Turn(
+        skill="existence", question=question.format(category), answer="Yes." if true else "No."
+    )
+
+
+def _relation(scene: Scene, rng: np.random.Generator) -> Turn:
+    if len(scene.objects) == 1:
+        return _colour(scene, rng)
+    first, second = (scene.objects[i] for i in rng.permutation(len(scene.objects))[:2])
+    relation = _choose(rng, relation_of(first, second))
+    true = bool(rng.random() < 0.5)  # noqa: PLR2004
+    asked = relation if true else OPPOSITE[relation]
+    return Turn(
+        skill="relation",
+        question=f"Is the {first.category} {asked} the {second.category}?",
+        answer="Yes." if true else "No.",
+    )
+
+
+def _naming(scene: Scene, rng: np.random.Generator) -> Turn:
+    item = _object(scene, rng)
+    question = _choose(rng, ("What is at the {}?", "Which object is at the {} of the picture?"))
+    return Turn(
+        skill="naming",
+        question=question.format(PLACES[item.cell]),
+        answer=capitalised(colour_phrase(item).text()) + ".",
+    )
+
+
+def _caption(scene: Scene, rng: np.random.Generator) -> Turn:
+    question = _choose(rng, ("Describe the picture.", "What does the picture show?"))
+    return Turn(skill="caption", question=question, answer=describe(scene, rng))
+
+
+def _ground(scene: Scene, rng: np.random.Generator) -> Turn:
+    return Turn(
+        skill="ground",
+        question="What does the background look like?",
+        answer=f"It is {scene.ground}.",
+    )
+
+
+def _size(scene: Scene, rng: np.random.Generator) -> Turn:
+    item = _object(scene, rng)
+    return Turn(
+        skill="size",
+        question=f"Is the {item.category} small or large?",
+        answer=item.size.capitalize() + ".",
+    )
+
+
+def two_options(question: str, right: str, wrong: str, *, right_first: bool) -> tuple[str, str]:
+    """(`question (a) x (b) y`, letter of the right one), MMVP's option format."""
+    first, second = (right, wrong) if right_first else (wrong, right)
+    return f"{question} (a) {first} (b) {second}", "a" if right_first else "b"
+
+
+def _choice(scene: Scene, rng: np.random.Generator) -> Turn:
+    item = _object(scene, rng)
+    kind = _choose(rng, ("category", "colour", "ground", "place", "size"))
+    if kind == "category":
+        question = f"What is at the {PLACES[item.cell]}?"
+        right, wrong = item.category, _other(rng, tuple(CATEGORIES), item.category)
+    elif kind == "colour":
+        question = f"What color is the {item.category}?"
+        right, wrong = item.colour, _other(rng, tuple(COLOURS), item.colour)
+    elif kind == "place":
+        question = f"Where is the {item.category}?"
+        right, wrong = PLACES[item.cell], _other(rng, PLACES, PLACES[item.cell])
+    elif kind == "size":
+        question = f"How large is the {item.category}?"
+        right, wrong = item.size, _other(rng, SIZES, item.size)
+    else:
+        question = "What does the background look like?"
+        right, wrong = scene.ground, _other(rng, GROUNDS, scene.ground)
+    text, letter = two_options(question, right, wrong, right_first=bool(rng.random() < 0.5))  # noqa: PLR2004
+    return Turn(skill="choice", question=text + LETTER_SUFFIX, answer=letter.upper())
+
+
+SKILLS: dict[str, tuple[Ask, float]] = {
+    "colour": (_colour, 0.15),
+    "count": (_count, 0.05),
+    "existence": (_existence, 0.15),
+    "relation": (_relation, 0.10),
+    "naming": (_naming, 0.15),
+    "caption": (_caption, 0.05),
+    "ground": (_ground, 0.05),
+    "size": (_size, 0.05),
+    "choice": (_choice, 0.25),
+}
+
+
+def sample_turn(scene: Scene, rng: np.random.Generator) -> Turn:
+    """One question about the scene, its skill drawn by the weights of SKILLS."""
+    names = tuple(SKILLS)
+    weights = [SKILLS[name][1] for name in names]
+    ask = SKILLS[names[int(rng.choice(len(names), p=weights))]][0]
+    return ask(scene, rng)
+
+
+__all__ = ["LETTER_SUFFIX", "RELATIONS", "SKILLS", "Turn", "sample_turn", "two_options"]
