@@ -22,7 +22,7 @@ def draw_ground(kind: str, size_px: int, rng: np.random.Generator) -> UInt8[np.n
     mix = _MIXES[kind](size_px, rng)
     pixels = base + (other - base) * mix[..., None]
     grain = rng.normal(0.0, 1.5, size=(size_px, size_px, 1))
-    return np.clip(pixels + grain, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(pixels + grain, 0, 255), dtype=np.uint8)
 
 
 def _coordinates(size_px: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

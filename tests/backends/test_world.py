@@ -49,8 +49,8 @@ def test_every_edit_swaps_one_object_and_can_be_drawn():
     assert len(pairs) >= 297
     for pair in pairs:
         left, right = parse_caption(pair.left), parse_caption(pair.right)
-        changed = [a.category != b.category for a, b in zip(left.objects, right.objects, strict=True)]
-        assert sum(changed) == 1
+        objects = zip(left.objects, right.objects, strict=True)
+        assert sum(a.category != b.category for a, b in objects) == 1
         assert drawable(pair.right, "test")
 
 
@@ -77,8 +77,8 @@ def test_a_drawn_pair_differs_in_the_edited_object_only():
         differing = np.any(np.asarray(drawn.left) != np.asarray(drawn.right), axis=2)
         rows, columns = np.nonzero(differing)
         assert rows.size > 50
-        assert both.left - 1 <= columns.min() and columns.max() <= both.right
-        assert both.top - 1 <= rows.min() and rows.max() <= both.bottom
+        assert both.left - 1 <= columns.min() <= columns.max() <= both.right
+        assert both.top - 1 <= rows.min() <= rows.max() <= both.bottom
 
 
 def test_a_pair_does_not_depend_on_its_neighbours():

@@ -37,7 +37,8 @@ def test_every_caption_parses_to_the_objects_of_its_scene():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "A", "A red.", "Two dogs.", "A dog on a hill.", "A crimson dog.", "🐶", "A dog\x00."]
+    "text",
+    ["", "A", "A red.", "Two dogs.", "A dog on a hill.", "A crimson dog.", "🐶", "A dog\x00."],
 )
 def test_foreign_text_is_refused(text):
     with pytest.raises(DataError, match="caption"):

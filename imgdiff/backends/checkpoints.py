@@ -1,0 +1,113 @@
+"""Where checkpoints live: `mini:NAME` in the package, a local folder, or the hub's local cache."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from imgdiff.core.errors import BackendError
+
+MINI_PREFIX = "mini:"
+_EDGE_BYTES = 1 << 20
+_WEIGHTS = (".safetensors", ".pt", ".bin")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """A checkpoint that a run will load: which setting names it, and about how large it is."""
+
+    key: str  # e.g. "embedder.model"
+    model: str
+    size: str  # e.g. "0.6 GB"
+
+
+def mini_root() -> Path:
+    """The folder of the checkpoints that ship with the package."""
+    return Path(__file__).parent.parent / "mini" / "checkpoints"
+
+
+def find(model: str) -> Path | None:
+    """Local folder or file of a checkpoint, or None. Never downloads."""
+    if model.startswith(MINI_PREFIX):
+        path = mini_root() / model[len(MINI_PREFIX) :]
+        return path if path.exists() else None
+    path = Path(model).expanduser()
+    if path.exists():
+        return path
+    return _in_hub_cache(model)
+
+
+def _in_hub_cache(model: str) -> Path | None:
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def locate(key: str, model: str) -> Path:
+    """`find`, or BackendError that says how to get it."""
+    path = find(model)
+    if path is None:
+        raise BackendError(missing_message([Needed(key=key, model=model, size="size unknown")]))
+    return path
+
+
+def missing_message(missing: Sequence[Needed]) -> str:
+    """One text for all missing checkpoints: setting, name, size, remedy."""
+    rows = "\n".join(f"  {item.key}={item.model}  (about {item.size})" for item in missing)
+    return (
+        f"{len(missing)} checkpoint(s) are not on this machine:\n{rows}\n"
+        "Get each with `hf download NAME` on a machine with network (it lands in the hub cache "
+        "that HF_HOME names), or download it into a folder and point the setting there, e.g. "
+        f"{missing[0].key}=/path/to/folder. For a run without weights use preset=mini."
+    )
+
+
+def require(needed: Iterable[Needed]) -> None:
+    """BackendError listing every checkpoint that is absent; returns silently when none is."""
+    missing = [item for item in needed if find(item.model) is None]
+    if missing:
+        raise BackendError(missing_message(missing))
+
+
+@functools.lru_cache(maxsize=64)
+def content_identity(path: Path) -> str:
+    """12 hex digits of a checkpoint's files: small files whole, weights by size and both ends.
+
+    Reading 1 MiB at each end keeps a 26 GB checkpoint quick and still sees every re-save.
+    """
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        if file.suffix == ".md":
+            continue
+        digest.update(f"{file.name}:{file.stat().st_size}:".encode())
+        with file.open("rb") as handle:
+            if file.suffix not in _WEIGHTS or file.stat().st_size <= 2 * _EDGE_BYTES:
+                digest.update(handle.read())
+                continue
+            digest.update(handle.read(_EDGE_BYTES))
+            handle.seek(-_EDGE_BYTES, 2)
+            digest.update(handle.read())
+    return digest.hexdigest()[:12]
+
+
+def fixed_batches(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:
+    """Batches of exactly `size` items (the last one padded by its last item) and how many count.
+
+    Matrix kernels may round differently for different batch shapes; with one shape the result of
+    an item does not depend on its neighbours.
+    """
+    for start in range(0, len(items), size):
+        part = list(items[start : start + size])
+        yield part + [part[-1]] * (size - len(part)), len(part)

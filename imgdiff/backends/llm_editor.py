@@ -1,0 +1,262 @@
+"""Editing captions with a language model: the published prompts, and answers that are checked."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+from PIL import Image
+
+from imgdiff.backends.checkpoints import Needed
+from imgdiff.backends.configs import VlmConfig
+from imgdiff.backends.protocols import Backend, Edited
+from imgdiff.core.errors import ConfigError
+
+VERSION = 1
+
+
+class PromptProfile(str, enum.Enum):
+    """Whose words ask for the edit (arXiv 2408.04594 section 3.2; gen.py; Data-Juicer's recipe)."""
+
+    paper = "paper"
+    released_code = "released_code"
+    dj_recipe = "dj_recipe"
+
+
+# Verbatim, as they are part of the method.
+PROMPTS = {
+    PromptProfile.paper: (
+        "Here is a sentence: '{caption}'. "
+        "Please only replace one of the objects in this sentence with another object."
+    ),
+    PromptProfile.released_code: (
+        'Here is a sentence: "{caption}". Please replace one entity in this sentence with another '
+        "entity, such as an animal, a vehicle, or a piece of furniture. "
+        "Please only answer with the replaced sentence."
+    ),
+    PromptProfile.dj_recipe: (
+        'Here is a sentence: "{caption}". Please replace one entity in this sentence with another '
+        "entity, such as an animal, a vehicle, a piece of furniture or other physically consistent "
+        "object. Ensure the replaced sentence adheres to physical plausibility. "
+        "Please only answer with the replaced sentence."
+    ),
+}
+
+_LEFTOVERS = re.compile(r"\nEND\b|</?s>|<\|[a-z_]+\|>|<end_of_turn>")
+_QUOTES = "\"'`\u201c\u201d\u2018\u2019\u00ab\u00bb"
+_QUOTED = re.compile(rf"^[{_QUOTES}*]+(.*?)[{_QUOTES}*]+\.?$", re.DOTALL)
+_RELEASED_CHATTER = ("replac", "modified", "become")  # substrings: "fireplace" falls too
+# The same words as words, and what models say around an answer.
+_CHATTER = re.compile(
+    r"\b(replac\w*|modif\w+|becomes?|became|rewrit\w+|rephras\w+|original|sure|certainly|of course"
+    r"|here (is|are)|here's|here you go|sorry|i (can't|cannot|can not|am|have|would|will)"
+    r"|i'(m|ve|ll)"
+    r"|as an ai|language model|new sentence|the sentence|this sentence|note|output|answer|edited"
+    r"|instead of|explanation|let me|hope this)\b"
+)
+# Words that may change along with the noun.
+_AGREEMENT = frozenset(
+    """a an the is are was were has have do does its his her their it he she they him them himself
+    herself itself themselves this that these those some""".split()
+)
+
+
+@runtime_checkable
+class SeededChat(Backend, Protocol):
+    """A `Chat` that may sample: answer k depends on question k and seed k alone."""
+
+    def chat(
+        self,
+        images: Sequence[Image.Image | None],
+        questions: Sequence[str],
+        seeds: Sequence[int] | None = None,
+    ) -> list[str]:
+        """One answer per (image, question), stripped."""
+
+
+def _editing_model() -> VlmConfig:
+    return VlmConfig(max_new_tokens=128)
+
+
+@dataclass(kw_only=True, slots=True)
+class LlmEditorConfig:
+    """How the language model is asked and when its answer counts.
+
+    The published pipeline: lmsys/vicuna-13b-v1.5 in float16, temperature 0.8, top_p 0.6 (from the
+    checkpoint's generation_config), 128 tokens. `checked=False` keeps what the released code
+    keeps: everything but answers that hold one of three substrings. `max_changed_words` bounds
+    the replaced and the replacing name.
+    """
+
+    model: VlmConfig = field(default_factory=_editing_model)
+    profile: PromptProfile = PromptProfile.paper
+    checked: bool = True
+    max_changed_words: int = 4
+    max_words: int = 60
+
+    def __post_init__(self) -> None:
+        for key in ("max_changed_words", "max_words"):
+            if getattr(self, key) < 1:
+                raise ConfigError(
+                    f"editor.{key}={getattr(self, key)}: must be at least 1, or every edit falls"
+                )
+
+    def needed(self) -> Needed:
+        """The checkpoint that a run with these settings loads."""
+        return replace(self.model.needed(), key="editor.model.model")
+
+    def build(self) -> LlmEditor:
+        """The editor; loads nothing before it is entered."""
+        return LlmEditor(self, self.model.build())
+
+
+class LlmEditor:
+    """A `CaptionEditor` over a chat model; temperature and length are the model's settings."""
+
+    def __init__(self, config: LlmEditorConfig, chat: SeededChat) -> None:
+        self._config = config
+        self._chat = chat
+
+    @property
+    def identity(self) -> str:
+        """Prompt, checks and model; BackendError where the model is not on this machine."""
+        config = self._config
+        settings = (
+            f"{config.profile.value},checked={config.checked},"
+            f"max_changed_words={config.max_changed_words},max_words={config.max_words}"
+        )
+        return f"llm-editor:v{VERSION}({settings})+{self._chat.identity}"
+
+    def __enter__(self) -> LlmEditor:
+        self._chat.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._chat.__exit__(kind, error, trace)
+
+    def edit(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Edited]:
+        """One result per caption; refusals are those of `judge`, and "caption has no letters"."""
+        asked = [index for index, text in enumerate(captions) if any(map(str.isalpha, text))]
+        questions = [question(captions[index], self._config.profile) for index in asked]
+        results = [Edited(text="", refusal="caption has no letters") for _ in captions]
+        chosen = [seeds[index] for index in asked]
+        answers = self._chat.chat([None] * len(asked), questions, chosen) if asked else []
+        for index, answer in zip(asked, answers, strict=True):
+            results[index] = judge(captions[index], answer, self._config)
+        return results
+
+
+def question(caption: str, profile: PromptProfile) -> str:
+    """The prompt for a caption. Double quotes in it become single ones: they would end the quote
+    that the prompt puts around it; `judge` restores them.
+    """
+    return PROMPTS[profile].format(caption=caption.replace('"', "'"))
+
+
+def judge(caption: str, answer: str, config: LlmEditorConfig) -> Edited:
+    """The edited caption in an answer, or why there is none.
+
+    Refusals: "empty answer"; "chatter" (talk about the task, or more than one sentence or line);
+    "too long"; "unchanged"; "rewritten" (more than one name changed, or nothing was exchanged).
+    Words that stay keep the caption's own spelling, so that only the names differ.
+    """
+    text = clean(answer)
+    if not config.checked:
+        return _as_released(text)
+    if not any(map(str.isalpha, text)):
+        return _refused("empty answer")
+    if _is_chatter(caption, text):
+        return _refused("chatter")
+    if len(text.split()) > config.max_words:
+        return _refused("too long")
+    return _compare(caption, text, config.max_changed_words)
+
+
+def _as_released(text: str) -> Edited:
+    if not text:
+        return _refused("empty answer")
+    chatter = any(part in text.lower() for part in _RELEASED_CHATTER)
+    return _refused("chatter") if chatter else Edited(text=text)
+
+
+def clean(answer: str) -> str:
+    """An answer without end marks, text before the last `---`, bullets and quotes around it."""
+    text = _LEFTOVERS.sub(" ", answer)
+    text = text.rsplit("---", maxsplit=1)[-1].strip()
+    text = re.sub(r"^(?:[-*•]|\d+[.)])\s+", "", text)
+    quoted = _QUOTED.match(text)
+    if quoted and not re.search(r"[\"\u201c\u201d]", quoted.group(1)):
+        text = quoted.group(1)
+    return text.strip()
+
+
+def _refused(reason: str) -> Edited:
+    return Edited(text="", refusal=reason)
+
+
+def _is_chatter(caption: str, text: str) -> bool:
+    """Talk around the sentence: marker words that the caption has not, a colon, more sentences."""
+    own = {match.group() for match in _CHATTER.finditer(caption.lower())}
+    if any(match.group() not in own for match in _CHATTER.finditer(text.lower())):
+        return True
+    if "\n" in text or "->" in text or "→" in text:
+        return True
+    more_marks = any(text.count(mark) > caption.count(mark) for mark in (":", "(", "[", "{", "?"))
+    return more_marks or _sentences(text) > max(1, _sentences(caption))
+
+
+def _sentences(text: str) -> int:
+    return len([part for part in re.split(r"[.!?]+(?:\s+|$)", text) if part.strip()])
+
+
+def _core(word: str) -> str:
+    """A word without case and surrounding punctuation, as two spellings are compared."""
+    return re.sub(r"^\W+|\W+$", "", word.lower().replace("\u2019", "'")) or word
+
+
+def _compare(caption: str, text: str, max_changed_words: int) -> Edited:
+    old, new = caption.split(), text.split()
+    matcher = difflib.SequenceMatcher(
+        a=[_core(word) for word in old], b=[_core(word) for word in new], autojunk=False
+    )
+    words: list[str] = []
+    exchanges: set[tuple[str, str]] = set()
+    for kind, old_from, old_to, new_from, new_to in matcher.get_opcodes():
+        if kind == "equal":
+            words += old[old_from:old_to]
+            continue
+        words += new[new_from:new_to]
+        gone = _content(old[old_from:old_to])
+        come = _content(new[new_from:new_to])
+        if max(len(gone), len(come)) > max_changed_words:
+            return _refused("rewritten")
+        if gone or come:
+            exchanges.add((" ".join(gone), " ".join(come)))
+    if not exchanges:
+        return _refused("unchanged")
+    ((gone_name, come_name), *others) = sorted(exchanges)
+    if others or not gone_name or not come_name:
+        return _refused("rewritten")
+    return Edited(text=_ended_like(caption, " ".join(words)))
+
+
+def _content(words: Sequence[str]) -> list[str]:
+    return [_core(word) for word in words if _core(word) not in _AGREEMENT]
+
+
+def _ended_like(caption: str, text: str) -> str:
+    """`text` with the caption's full stop (or none) and its first letter's case."""
+    stop = re.search(r"[.!?]*$", caption.rstrip())
+    bare = text.rstrip().rstrip(".!?")
+    bare = (bare[:1].upper() if caption[:1].isupper() else bare[:1].lower()) + bare[1:]
+    return bare + (stop.group() if stop else "")

@@ -1,0 +1,26 @@
+"""How model libraries run inside a worker process."""
+
+from __future__ import annotations
+
+import os
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def one_thread_environment() -> None:
+    """Ask numeric libraries that are not loaded yet for one thread each; call before importing."""
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def limit_torch_threads(count: int = 1) -> None:
+    """Let torch use `count` CPU threads from now on.
+
+    The number of threads may change how a matrix product is split and so its last bits; one thread
+    per worker keeps scores equal for every number of workers.
+    """
+    import torch
+
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)

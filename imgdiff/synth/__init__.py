@@ -1,0 +1,1 @@
+"""Captions to image pairs to difference instructions."""

@@ -1,0 +1,124 @@
+"""How right the data is, wherever the generator knows the truth. Counts add up over shards.
+
+Definitions (also written into audit.json):
+* box precision: exported regions whose box has IoU >= 0.5 with a truly changed object on a side.
+* changed pair recall: of pairs in which the generator replaced an object and kept the layout,
+  those with at least one such region.
+* region name accuracy: of the two contents of every exported region, those that name the object
+  that the box truly holds on that side.
+* difference accuracy: exported sentences that name both of these objects, each on its side.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from imgdiff.core.geometry import Box
+from imgdiff.core.records import NamedBox, PairTruth
+from imgdiff.synth.states import ItemState, RegionState
+
+RIGHT_IOU = 0.5
+_KEPT_LAYOUT = frozenset({"replaced", "side effect"})
+
+
+def audit_counts(states: Sequence[ItemState]) -> Counter[str]:
+    """Counts of one shard; items without images or truth do not take part."""
+    counts: Counter[str] = Counter()
+    for state in states:
+        if state.images is None:
+            continue
+        counts["pairs"] += 1
+        if state.images.truth is None:
+            continue
+        counts[f"note:{state.images.truth.note}"] += 1
+        _count_pair(state, state.images.truth, counts)
+    return counts
+
+
+def _count_pair(state: ItemState, truth: PairTruth, counts: Counter[str]) -> None:
+    kept = [r for r in state.regions if r.rejected is None and r.sentence and not state.rejected]
+    right = [r for r in kept if box_is_right(r.region.box, truth)]
+    counts["regions"] += len(kept)
+    counts["regions_right"] += len(right)
+    if truth.changes and truth.note in _KEPT_LAYOUT:
+        counts["changed"] += 1
+        counts["changed_found"] += bool(right)
+    if kept and truth.note not in _KEPT_LAYOUT:
+        counts["wrong_pairs_exported"] += 1
+    for region in kept:
+        left, right_name = true_names(region.region.box, truth)
+        for name, content in zip((left, right_name), region.contents or (), strict=True):
+            counts["names"] += 1
+            counts["names_right"] += names(content, name)
+        counts["sentences"] += 1
+        counts["sentences_right"] += sentence_is_right(region, left, right_name)
+
+
+def box_is_right(box: Box, truth: PairTruth) -> bool:
+    """Whether the box covers a truly changed object (IoU >= 0.5 with its box on either side)."""
+    return any(
+        side is not None and box.iou(side) >= RIGHT_IOU
+        for change in truth.changes
+        for side in (change.left_box, change.right_box)
+    )
+
+
+def true_names(box: Box, truth: PairTruth) -> tuple[str, str]:
+    """Names of the objects the box holds left and right; empty where it holds none.
+
+    Generators that list no objects (composite) are read from their changes.
+    """
+    if truth.left_objects or truth.right_objects:
+        return _held(box, truth.left_objects), _held(box, truth.right_objects)
+    for change in truth.changes:
+        sides = [side for side in (change.left_box, change.right_box) if side is not None]
+        if any(box.iou(side) >= RIGHT_IOU for side in sides):
+            return change.left_name, change.right_name
+    return "", ""
+
+
+def _held(box: Box, objects: Sequence[NamedBox]) -> str:
+    best = max(objects, key=lambda item: box.iou(item.box), default=None)
+    return best.name if best is not None and box.iou(best.box) > 0 else ""
+
+
+def names(text: str, name: str) -> bool:
+    """Whether the text names the object (whole words, case ignored, plural allowed)."""
+    return (
+        bool(name) and re.search(rf"\b{re.escape(name)}(s|es)?\b", text, re.IGNORECASE) is not None
+    )
+
+
+def sentence_is_right(region: RegionState, left: str, right: str) -> bool:
+    """Whether the sentence names both objects, each with its side where sides are named."""
+    text = (region.sentence or "").lower()
+    if not (names(text, left) and names(text, right)):
+        return False
+    if left == right or not (names(text, "left") and names(text, "right")):
+        return True
+    sides_in_order = text.index("left") < text.index("right")
+    objects_in_order = text.index(left.lower()) < text.index(right.lower())
+    if text.startswith("the " + left.lower()):  # "The dog in the left image is replaced by ..."
+        return sides_in_order
+    return sides_in_order == objects_in_order
+
+
+def _share(counts: Counter[str], part: str, whole: str) -> float | None:
+    return round(counts[part] / counts[whole], 4) if counts[whole] else None
+
+
+def audit_report(counts: Counter[str]) -> dict[str, object]:
+    """audit.json: the four figures (None where nothing is known), the counts, the definitions."""
+    notes = {key[5:]: value for key, value in sorted(counts.items()) if key.startswith("note:")}
+    return {
+        "n_pairs": counts["pairs"],
+        "box_precision": _share(counts, "regions_right", "regions"),
+        "changed_pair_recall": _share(counts, "changed_found", "changed"),
+        "region_name_accuracy": _share(counts, "names_right", "names"),
+        "difference_accuracy": _share(counts, "sentences_right", "sentences"),
+        "counts": {key: counts[key] for key in sorted(counts) if not key.startswith("note:")},
+        "what_the_generator_did": notes,
+        "definitions": " ".join((__doc__ or "").split()),
+    }

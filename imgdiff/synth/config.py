@@ -1,0 +1,175 @@
+"""The settings of `python -m imgdiff.synth`. Light: no model library is imported here."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgdiff.backends.checkpoints import Needed
+from imgdiff.backends.composite import CompositeConfig
+from imgdiff.backends.configs import BlipConfig, ClipConfig, FastSamConfig, VlmConfig
+from imgdiff.backends.lexicon import LexiconConfig
+from imgdiff.backends.llm_editor import LlmEditorConfig
+from imgdiff.backends.world import RenderConfig, WorldEditorConfig
+from imgdiff.core.errors import ConfigError
+from imgdiff.synth.selection import RegionsFrom, Rules
+from imgdiff.synth.sources import CocoSource, JsonSource, WorldSource
+from imgdiff.synth.wording import QUESTION, REGION_PROMPT, SENTENCE_PROMPT
+
+
+class ImageFormat(str, enum.Enum):
+    """`png` is lossless; `jpg` is JPEG at quality 95 without chroma subsampling."""
+
+    png = "png"
+    jpg = "jpg"
+
+
+class DescribeBy(str, enum.Enum):
+    """Who says what a box holds."""
+
+    chat = "chat"  # the describer model
+    truth = "truth"  # the generator's own record
+
+
+class SentenceBy(str, enum.Enum):
+    """Who writes the difference sentence."""
+
+    chat = "chat"  # the describer model, shown both images with the red box
+    template = "template"  # a fixed form filled with the two contents
+
+
+class StopAfter(str, enum.Enum):
+    """The last stage to run; `export` is the whole job."""
+
+    edit = "edit"
+    generate = "generate"
+    export = "export"
+
+
+@dataclass(kw_only=True, slots=True)
+class DescribeConfig:
+    """Region contents and difference sentences. The prompts are the method's."""
+
+    by: DescribeBy = DescribeBy.chat
+    sentence_by: SentenceBy = SentenceBy.chat
+    region_prompt: str = REGION_PROMPT
+    sentence_prompt: str = SENTENCE_PROMPT
+
+    def __post_init__(self) -> None:
+        rules = (("region_prompt", ("{box}",)), ("sentence_prompt", ("{left}", "{right}")))
+        for key, fields in rules:
+            missing = [name for name in fields if name not in getattr(self, key)]
+            if missing:
+                raise ConfigError(
+                    f"describe.{key}={getattr(self, key)!r}: lacks {', '.join(missing)}; add it"
+                )
+
+
+@dataclass(kw_only=True, slots=True)
+class ExportConfig:
+    """What is written beside the LLaVA JSON and the concatenated images."""
+
+    image_format: ImageFormat = ImageFormat.png
+    separate_images: bool = False  # also `_0` and `_1`, the released layout
+    parquet_images: bool = True  # embed the images, so that one file is the whole data set
+    question: str = QUESTION
+    gallery_accepted: int = 24  # pictures in gallery.html
+    gallery_per_reason: int = 3  # rejected ones, for each reason
+
+
+@dataclass(kw_only=True)
+class SynthConfig:
+    """One synthesis run. Three fields hold whichever class their config group chose (required)."""
+
+    seed: int = 0
+    output_dir: str = "outputs/synth"
+    store_dir: str = "outputs/store"  # scores and generated images, shared by all runs
+    workers: int | None = None  # processes; None: one per core, at most 4
+    shard_size: int = 50  # items; the unit of work and of resumption
+    overwrite: bool = False  # replace an output folder that holds another run
+    stop_after: StopAfter = StopAfter.export
+    store_format: ImageFormat = ImageFormat.png
+    source: Any = "???"
+    editor: Any = "???"
+    generator: Any = "???"
+    embedder: ClipConfig = field(default_factory=ClipConfig)
+    segmenter: FastSamConfig = field(default_factory=FastSamConfig)
+    matcher: BlipConfig = field(default_factory=BlipConfig)
+    describer: VlmConfig = field(default_factory=VlmConfig)
+    rules: Rules = field(default_factory=Rules)
+    describe: DescribeConfig = field(default_factory=DescribeConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers={self.workers}: must be >= 1, or null for one per core")
+        if self.shard_size < 1:
+            raise ConfigError(f"shard_size={self.shard_size}: must be >= 1")
+        _check_choice("source", self.source, (WorldSource, CocoSource, JsonSource))
+        _check_choice("editor", self.editor, (WorldEditorConfig, LexiconConfig, LlmEditorConfig))
+        _check_choice("generator", self.generator, (RenderConfig, CompositeConfig))
+        if self.unit == "objects" and not isinstance(self.source, CocoSource):
+            raise ConfigError(
+                "generator=composite needs photos with instance masks; add source=coco "
+                "source.root=FOLDER (COCO layout)"
+            )
+        truth = self.rules.regions_from is RegionsFrom.truth
+        if not truth and self.describe.by is DescribeBy.truth:
+            raise ConfigError(
+                "describe.by=truth needs rules.regions_from=truth: a segmented box has no record"
+            )
+
+    @property
+    def unit(self) -> str:
+        """What the generator starts from: `captions` or `objects` (annotated photo objects)."""
+        return "objects" if isinstance(self.generator, CompositeConfig) else "captions"
+
+    @property
+    def processes(self) -> int:
+        """How many worker processes to use."""
+        return self.workers or min(4, os.cpu_count() or 1)
+
+    def needed(self) -> list[Needed]:
+        """Every checkpoint that this run may load."""
+        wanted: list[Needed] = []
+        if isinstance(self.editor, LlmEditorConfig) and self.unit == "captions":
+            wanted.append(self.editor.needed())
+        if self.stop_after is not StopAfter.export:
+            return wanted
+        if self.rules.regions_from is RegionsFrom.segmenter:
+            wanted += [self.embedder.needed(), self.segmenter.needed(), self.matcher.needed()]
+        if DescribeBy.chat is self.describe.by or SentenceBy.chat is self.describe.sentence_by:
+            wanted.append(dataclasses.replace(self.describer.needed(), key="describer.model"))
+        return wanted
+
+
+def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
+    if not isinstance(value, kinds):
+        names = ", ".join(kind.__name__ for kind in kinds)
+        raise ConfigError(
+            f"{key}={value!r}: not one of its config classes ({names}). Choose with {key}=NAME, "
+            f"NAME being a file of conf/{key}/."
+        )
+
+
+# Settings that cannot change the data set: two runs that differ only here are the same run.
+SPEED_ONLY = frozenset({"workers", "overwrite", "output_dir", "store_dir"})
+
+
+def register() -> None:
+    """Put the schemas where `conf/` finds them (group `schema`)."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    store.store(group="schema", name="synth", node=SynthConfig, package="_global_")
+    kinds = {
+        "source": {"world": WorldSource, "coco": CocoSource, "json": JsonSource},
+        "editor": {"world": WorldEditorConfig, "lexicon": LexiconConfig, "llm": LlmEditorConfig},
+        "generator": {"render": RenderConfig, "composite": CompositeConfig},
+    }
+    for group, choices in kinds.items():
+        for name, node in choices.items():
+            store.store(group=f"schema/{group}", name=name, node=node, package=group)

@@ -1,0 +1,136 @@
+"""Stages 7 to 10: region contents, the two caption filters, and the difference sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from imgdiff.core.geometry import Box, normalised_text
+from imgdiff.core.identity import fingerprint, seed_for
+from imgdiff.core.images import side_by_side, with_red_box
+from imgdiff.core.records import ImagePair, Side
+from imgdiff.synth.config import DescribeBy, SentenceBy
+from imgdiff.synth.scores import CHUNK, Asked, matches, missed_end
+from imgdiff.synth.selection import passes
+from imgdiff.synth.states import ItemState, RegionState, open_regions
+from imgdiff.synth.tools import Tools
+from imgdiff.synth.wording import template_sentence, truthful_content
+
+
+def describe_contents(states: list[ItemState], tools: Tools) -> None:
+    """What a box holds in each image (paper §3.4.1), by the describer or from the truth."""
+    config = tools.config.describe
+    waiting = list(open_regions(states))
+    if config.by is DescribeBy.truth:
+        for state, region in waiting:
+            region.contents = _true_contents(state, region)
+        return
+
+    def compute(items: Sequence[tuple[ImagePair, Side, str]]) -> list[str]:
+        answers: list[str] = []
+        for start in range(0, len(items), 2 * CHUNK):
+            part = items[start : start + 2 * CHUNK]
+            images = [tools.open_pair(pair)[side] for pair, side, _ in part]
+            answers += tools.backends.describer.chat(images, [prompt for _, _, prompt in part])
+        return answers
+
+    keyed = []
+    for state, region in waiting:
+        assert state.images is not None
+        images = state.images
+        box = normalised_text(region.region.box, images.width, images.height)
+        prompt = config.region_prompt.format(box=box)
+        for side, content in ((Side.LEFT, images.left_id), (Side.RIGHT, images.right_id)):
+            keyed.append((fingerprint(content, prompt), (images, side, prompt)))
+    answers = tools.values("describe", "describer", keyed, compute)
+    for index, (_, region) in enumerate(waiting):
+        region.contents = (answers[2 * index], answers[2 * index + 1])
+        if not all(region.contents):
+            region.reject("describe", "empty description")
+
+
+def _true_contents(state: ItemState, region: RegionState) -> tuple[str, str]:
+    assert state.images is not None and state.images.truth is not None  # noqa: PT018
+    changes = state.images.truth.changes
+    best = max(
+        changes,
+        key=lambda c: max(
+            (b.iou(region.region.box) for b in (c.left_box, c.right_box) if b), default=0
+        ),
+    )
+    return truthful_content(best.left_name), truthful_content(best.right_name)
+
+
+def compare_contents(states: list[ItemState], tools: Tools) -> None:
+    """Caption similarity filter: two contents that read alike are no difference (paper §3.4.2)."""
+    interval = tools.config.rules.content_similarity
+    if tools.config.describe.by is DescribeBy.truth:
+        return
+
+    def compute(items: Sequence[tuple[str, str]]) -> list[float]:
+        rows = tools.backends.embedder.embed_texts([text for pair in items for text in pair])
+        return [round(float(v), 6) for v in (rows[0::2] * rows[1::2]).sum(axis=1)]
+
+    waiting = [(r, r.contents) for _, r in open_regions(states) if r.contents is not None]
+    keyed = [(fingerprint(*contents), contents) for _, contents in waiting]
+    scores = tools.values("content_similarity", "embedder", keyed, compute)
+    for (region, _), score in zip(waiting, scores, strict=True):
+        region.content_similarity = score
+        if not interval.accepts(score):
+            region.reject("content_similarity", missed_end(interval, score, "descriptions"))
+
+
+def match_contents(states: list[ItemState], tools: Tools) -> None:
+    """Caption matching filter: each content must fit its own crop (paper §3.4.2, CITM)."""
+    rules = tools.config.rules
+    if tools.config.describe.by is DescribeBy.truth:
+        return
+    waiting = [(s, r, r.contents) for s, r in open_regions(states) if r.contents is not None]
+    keyed: list[tuple[str, Asked]] = []
+    for state, region, (left, right) in waiting:
+        assert state.images is not None
+        box = region.region.box
+        keyed.append((state.boxed(box, left, right), (state.images, box, (left,), (right,))))
+    margin = rules.content_margin_px
+    values = tools.values("content_match", "matcher", keyed, matches(tools, margin), margin)
+    for (_, region, (left, right)), (lefts, rights) in zip(waiting, values, strict=True):
+        region.content_match = (lefts[left], rights[right])
+        if not passes(rules.content_match, rules.content_match_combine, *region.content_match):
+            region.reject("content_match", "description does not fit the crop")
+
+
+def say_differences(states: list[ItemState], tools: Tools) -> None:
+    """The difference sentence (paper §3.4.3): from the describer, or a truthful template."""
+    config, margin = tools.config.describe, tools.config.rules.content_margin_px
+    waiting = [(s, r, r.contents) for s, r in open_regions(states) if r.contents is not None]
+    if config.sentence_by is SentenceBy.template:
+        for _, region, (left, right) in waiting:
+            seed = seed_for(tools.config.seed, region.region.id, "sentence")
+            region.sentence = template_sentence(left, right, seed)
+        return
+
+    def compute(items: Sequence[tuple[ImagePair, Box, str]]) -> list[str]:
+        answers: list[str] = []
+        for start in range(0, len(items), CHUNK):
+            part = items[start : start + CHUNK]
+            images = [marked_pair(tools, pair, box, margin) for pair, box, _ in part]
+            answers += tools.backends.describer.chat(images, [prompt for _, _, prompt in part])
+        return answers
+
+    keyed = []
+    for state, region, (left, right) in waiting:
+        assert state.images is not None
+        prompt = config.sentence_prompt.format(left=left, right=right)
+        box = region.region.box
+        keyed.append((state.boxed(box, prompt), (state.images, box, prompt)))
+    answers = tools.values("sentence", "describer", keyed, compute, margin)
+    for (_, region, _), answer in zip(waiting, answers, strict=True):
+        region.sentence = answer
+        if not answer:
+            region.reject("sentence", "empty sentence")
+
+
+def marked_pair(tools: Tools, images: ImagePair, box: Box, margin: float) -> Image.Image:
+    """Both images with the red box, side by side with the black bar: what the model is shown."""
+    return side_by_side([with_red_box(image, box, margin) for image in tools.open_pair(images)])

@@ -1,0 +1,270 @@
+"""From decided states to files: images and rows per shard, then one data set."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imgdiff.core.files import atomic_path, read_json, write_json
+from imgdiff.core.geometry import normalised_text
+from imgdiff.core.images import save_image, side_by_side, with_red_box
+from imgdiff.synth.audit import audit_counts, box_is_right, true_names
+from imgdiff.synth.funnel import Funnel
+from imgdiff.synth.states import ItemState, RegionState, open_regions
+from imgdiff.synth.tools import Tools
+
+PAIR_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()), ("caption_0", pa.string()), ("caption_1", pa.string()),
+        ("seed", pa.int64()),
+        ("nouns_0", pa.list_(pa.string())), ("nouns_1", pa.list_(pa.string())),
+        ("image_0", pa.string()), ("image_1", pa.string()), ("width", pa.int32()),
+        ("height", pa.int32()), ("image_similarity", pa.float64()), ("truth", pa.string()),
+        ("n_regions", pa.int32()), ("n_samples", pa.int32()), ("kept", pa.bool_()),
+        ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string()),
+    ]
+)  # fmt: skip
+REGION_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()), ("pair_id", pa.string()), ("side", pa.int8()),
+        ("left", pa.float64()), ("top", pa.float64()), ("right", pa.float64()),
+        ("bottom", pa.float64()), ("crop_similarity", pa.float64()), ("match_0", pa.float64()),
+        ("match_1", pa.float64()), ("content_0", pa.string()), ("content_1", pa.string()),
+        ("content_similarity", pa.float64()), ("content_match_0", pa.float64()),
+        ("content_match_1", pa.float64()), ("sentence", pa.string()), ("true_name_0", pa.string()),
+        ("true_name_1", pa.string()), ("box_right", pa.bool_()), ("kept", pa.bool_()),
+        ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string()),
+    ]
+)  # fmt: skip
+
+
+def export_shard(states: Sequence[ItemState], tools: Tools, dataset: Path, part: Path) -> None:
+    """Write the shard's images and one part file with its rows; the part file comes last."""
+    samples = []
+    numbers: Counter[str] = Counter()
+    for state, region in open_regions(states):
+        if not region.sentence:
+            continue
+        name = f"{state.id}_{numbers[state.id]}"
+        numbers[state.id] += 1
+        samples.append(_export_sample(state, region, name, tools, dataset))
+    funnel = Funnel()
+    funnel.count(states)
+    write_json(
+        part,
+        {
+            "samples": samples,
+            "pairs": [pair_row(state, numbers[state.id]) for state in states],
+            "regions": [region_row(state, r) for state in states for r in state.regions],
+            "funnel": funnel.to_json(),
+            "audit": dict(audit_counts(states)),
+            "gallery": gallery_entries(states, tools),
+        },
+    )
+
+
+def _export_sample(
+    state: ItemState, region: RegionState, name: str, tools: Tools, dataset: Path
+) -> dict[str, object]:
+    """Write the pair image and return the LLaVA row with the released fields beside it."""
+    images, contents, config = state.images, region.contents, tools.config.export
+    assert images is not None and contents is not None  # noqa: PT018
+    stem = f"images/{tools.shard:05d}/{name}"
+    suffix = config.image_format.value
+    margin = tools.config.rules.content_margin_px
+    marked = [with_red_box(image, region.region.box, margin) for image in tools.open_pair(images)]
+    save_image(side_by_side(marked), dataset / f"{stem}.{suffix}")
+    if config.separate_images:
+        for side, image in enumerate(marked):
+            save_image(image, dataset / f"{stem}_{side}.{suffix}")
+    return {
+        "id": name,
+        "image": f"{stem}.{suffix}",
+        "conversations": [
+            {"from": "human", "value": f"<image>\n{config.question}"},
+            {"from": "gpt", "value": region.sentence},
+        ],
+        "bbox": normalised_text(region.region.box, images.width, images.height),
+        "captions1": contents[0],
+        "captions2": contents[1],
+        "path": stem,
+    }
+
+
+def pair_row(state: ItemState, samples: int) -> dict[str, object]:
+    """One row of pairs.parquet: everything known of an item, kept or not."""
+    images, pair, fell = state.images, state.pair, state.rejected
+    truth = images.truth if images is not None else None
+    return {
+        "id": state.id,
+        "caption_0": images.left_caption
+        if images
+        else (state.caption.text if state.caption else None),
+        "caption_1": images.right_caption if images else (pair.right if pair else None),
+        "seed": pair.seed if pair else None,
+        "nouns_0": list(state.nouns.left) if state.nouns else None,
+        "nouns_1": list(state.nouns.right) if state.nouns else None,
+        "image_0": images.left_path if images else None,
+        "image_1": images.right_path if images else None,
+        "width": images.width if images else None,
+        "height": images.height if images else None,
+        "image_similarity": state.image_similarity,
+        "truth": truth.note if truth else None,
+        "n_regions": len(state.regions),
+        "n_samples": samples,
+        "kept": samples > 0,
+        "stage": fell.stage if fell else None,
+        "reason": fell.reason if fell else None,
+        "detail": fell.detail if fell else None,
+    }
+
+
+def region_row(state: ItemState, item: RegionState) -> dict[str, object]:
+    """One row of regions.parquet: every score of a candidate box, kept or not."""
+    region, fell = item.region, item.rejected
+    truth = state.images.truth if state.images is not None else None
+    named = true_names(region.box, truth) if truth is not None else (None, None)
+    match, contents = item.match or (None, None), item.contents or (None, None)
+    fits = item.content_match or (None, None)
+    corners = dict(zip(("left", "top", "right", "bottom"), region.box.as_tuple(), strict=True))
+    return {
+        "id": region.id, "pair_id": region.pair_id, "side": int(region.side), **corners,
+        "crop_similarity": item.crop_similarity, "match_0": match[0], "match_1": match[1],
+        "content_0": contents[0], "content_1": contents[1],
+        "content_similarity": item.content_similarity,
+        "content_match_0": fits[0], "content_match_1": fits[1], "sentence": item.sentence,
+        "true_name_0": named[0], "true_name_1": named[1],
+        "box_right": box_is_right(region.box, truth) if truth is not None else None,
+        "kept": fell is None and bool(item.sentence),
+        "stage": fell.stage if fell else None, "reason": fell.reason if fell else None,
+        "detail": fell.detail if fell else None,
+    }  # fmt: skip
+
+
+def gallery_entries(states: Sequence[ItemState], tools: Tools) -> list[dict[str, object]]:
+    """The first few accepted items and the first few of each reason, as gallery material."""
+    config = tools.config.export
+    taken: Counter[str] = Counter()
+    entries = []
+    for state in states:
+        if state.images is None:
+            continue
+        for verdict, regions in _verdicts(state):
+            limit = config.gallery_accepted if verdict == "accepted" else config.gallery_per_reason
+            if taken[verdict] < limit:
+                taken[verdict] += 1
+                entries.append({"verdict": verdict} | _entry(state, regions))
+    return entries
+
+
+def _verdicts(state: ItemState) -> list[tuple[str, list[RegionState]]]:
+    """Under which headings an item may be shown, and with which regions."""
+    if state.rejected is not None and state.rejected.reason != "no region left":
+        return [(f"{state.rejected.stage}: {state.rejected.reason}", [])]
+    kept = [r for r in state.regions if r.rejected is None and r.sentence]
+    if kept:
+        return [("accepted", kept)]
+    by_reason: dict[str, list[RegionState]] = {}
+    for region in state.regions:
+        if region.rejected is not None:
+            heading = f"{region.rejected.stage}: {region.rejected.reason}"
+            by_reason.setdefault(heading, []).append(region)
+    return list(by_reason.items())
+
+
+def _entry(state: ItemState, regions: Sequence[RegionState]) -> dict[str, object]:
+    assert state.images is not None
+    return {
+        "pair": pair_row(state, 0),
+        "regions": [region_row(state, region) for region in regions[:4]],
+    }
+
+
+class ParquetStream:
+    """A Parquet file written shard by shard, moved into place when complete."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._context = atomic_path(path)
+        self._writer = pq.ParquetWriter(self._context.__enter__(), schema, compression="zstd")
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Append rows as one row group."""
+        if rows:
+            self._writer.write_table(pa.Table.from_pylist(list(rows), schema=self._schema))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+        self._context.__exit__(None, None, None)
+
+
+def dataset_schema(*, embed_images: bool) -> pa.Schema:
+    """Columns of img_diff.parquet, with the metadata by which `datasets` decodes the images."""
+    turn = pa.struct([("from", pa.string()), ("value", pa.string())])
+    image = (
+        pa.struct([("bytes", pa.binary()), ("path", pa.string())]) if embed_images else pa.string()
+    )
+    fields = [
+        ("id", pa.string()), ("image", image), ("conversations", pa.list_(turn)),
+        ("bbox", pa.string()), ("captions1", pa.string()), ("captions2", pa.string()),
+        ("path", pa.string()),
+    ]  # fmt: skip
+    schema = pa.schema(fields)
+    if not embed_images:
+        return schema
+    text = {"dtype": "string", "_type": "Value"}
+    features: dict[str, object] = {name: text for name, _ in fields}
+    features["image"] = {"_type": "Image"}
+    features["conversations"] = {"feature": {"from": text, "value": text}, "_type": "List"}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def assemble(parts: Sequence[Path], output: Path, *, embed_images: bool) -> None:
+    """Join the parts in shard order into JSON and Parquet files; memory holds one part."""
+    dataset = output / "dataset"
+    write_list(
+        dataset / "img_diff.json", (row for part in parts for row in read_json(part)["samples"])
+    )
+    streams = {
+        "samples": ParquetStream(
+            dataset / "img_diff.parquet", dataset_schema(embed_images=embed_images)
+        ),
+        "pairs": ParquetStream(output / "pairs.parquet", PAIR_SCHEMA),
+        "regions": ParquetStream(output / "regions.parquet", REGION_SCHEMA),
+    }
+    for part in parts:
+        rows = read_json(part)
+        if embed_images:
+            for row in rows["samples"]:
+                row["image"] = {
+                    "bytes": (dataset / row["image"]).read_bytes(),
+                    "path": row["image"],
+                }
+        for name, stream in streams.items():
+            stream.write(rows[name])
+    for stream in streams.values():
+        stream.close()
+
+
+def write_list(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    """A JSON list, one row per line, written as it comes."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
+        handle.write("[")
+        for number, row in enumerate(rows):
+            handle.write(",\n" if number else "\n")
+            handle.write(json.dumps(row, ensure_ascii=False))
+        handle.write("\n]\n")
+
+
+def chunked(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Consecutive lists of `size` rows, the last one shorter."""
+    while chunk := list(itertools.islice(rows, size)):
+        yield chunk

@@ -1,0 +1,77 @@
+"""How many items and regions each stage took in and let through, and why the others fell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from imgdiff.synth.states import ItemState
+
+ITEM_STAGES = ("source", "edit", "generate", "image_similarity", "regions")
+REGION_STAGES = (
+    "regions", "difference", "match", "suppression", "top_n", "describe",
+    "content_similarity", "content_match", "sentence",
+)  # fmt: skip
+
+
+@dataclass
+class Funnel:
+    """Additive counts: `(level, stage, reason)` of everything that fell, and the totals."""
+
+    totals: Counter[str] = field(default_factory=Counter)
+    fallen: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def count(self, states: Sequence[ItemState]) -> None:
+        """Add one shard."""
+        for state in states:
+            self.totals["items"] += 1
+            if state.rejected is not None:
+                self.fallen["items", state.rejected.stage, state.rejected.reason] += 1
+            self.totals["regions"] += len(state.regions)
+            kept = 0
+            for region in state.regions:
+                if region.rejected is not None:
+                    key = ("regions", region.rejected.stage, region.rejected.reason)
+                    self.fallen[key] += 1
+                else:
+                    kept += state.rejected is None
+            self.totals["samples"] += kept
+            self.totals["pairs_with_samples"] += bool(kept)
+
+    def add(self, other: dict[str, object]) -> None:
+        """Add the JSON form of another funnel."""
+        totals, fallen = other["totals"], other["fallen"]
+        assert isinstance(totals, dict) and isinstance(fallen, list)  # noqa: PT018
+        self.totals.update(totals)
+        for level, stage, reason, number in fallen:
+            self.fallen[level, stage, reason] += number
+
+    def to_json(self) -> dict[str, object]:
+        """A form that `add` reads."""
+        fallen = [[*key, number] for key, number in sorted(self.fallen.items())]
+        return {"totals": dict(self.totals), "fallen": fallen}
+
+    def steps(self, level: str) -> list[dict[str, object]]:
+        """For each stage of a level: what came in, what went on, and the reasons."""
+        remaining = self.totals[level]
+        rows: list[dict[str, object]] = []
+        for stage in ITEM_STAGES if level == "items" else REGION_STAGES:
+            reasons = {
+                r: n for (lv, s, r), n in sorted(self.fallen.items()) if (lv, s) == (level, stage)
+            }
+            lost = sum(reasons.values())
+            rows.append(
+                {"stage": stage, "in": remaining, "out": remaining - lost, "rejected": reasons}
+            )
+            remaining -= lost
+        return rows
+
+    def report(self) -> dict[str, object]:
+        """funnel.json."""
+        return {
+            "items": self.steps("items"),
+            "regions": self.steps("regions"),
+            "pairs_with_samples": self.totals["pairs_with_samples"],
+            "samples": self.totals["samples"],
+        }

@@ -1,0 +1,210 @@
+"""The gallery of a run: one static HTML file to look at, with everything it needs inside.
+
+No external resource is referred to, the bytes depend on the entries, images and funnel alone, and
+every text of the data is escaped. Without JavaScript all of it shows; only the filters need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgdiff.core.files import write_text
+from imgdiff.synth.gallery_card import card, escaped
+
+ACCEPTED = "accepted"
+TITLE = "Image pairs of this run"
+_HERE = Path(__file__).parent
+# Even if some text slipped through, a browser would fetch and send nothing.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def write_gallery(
+    path: Path, entries: Sequence[dict[str, Any]], store: Path, funnel: dict[str, Any]
+) -> None:
+    """Write the page of `entries` (rows of `export.gallery_entries`) to `path`, atomically.
+
+    Images are read from `store`; one that cannot be read is named in its card. `funnel` is
+    `Funnel.report()`. StoreError where `path` cannot be written.
+    """
+    groups = _groups(entries, funnel)
+    body = [
+        _top(funnel, groups),
+        _filters(groups) if groups else "",
+        "<main>",
+        *(_section(group, store) for group in groups),
+        "" if groups else _nothing(funnel),
+        "<footer>Red: exported regions. Dashed orange: regions that fell. Green and red contents: "
+        "those that do and do not name what the generator drew there.</footer></main>",
+    ]
+    write_text(path, _page("\n".join(part for part in body if part)))
+
+
+def _page(body: str) -> str:
+    style = (_HERE / "gallery.css").read_text(encoding="utf-8")
+    script = (_HERE / "gallery.js").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{TITLE}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n"
+        f"<script>\n{script}</script>\n</body>\n</html>\n"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Group:
+    """One section: the entries of a verdict, and how many the funnel counted at which level."""
+
+    place: str  # the section's id on the page
+    verdict: str
+    level: str  # "items" or "regions"
+    entries: Sequence[dict[str, Any]]
+    total: int | None
+
+    @property
+    def kind(self) -> str:
+        return ACCEPTED if self.verdict == ACCEPTED else "rejected"
+
+    def heading(self) -> tuple[str, str]:
+        """(stage, reason); the stage is empty where the verdict names none."""
+        if self.verdict == ACCEPTED:
+            return "", "Accepted"
+        stage, colon, reason = self.verdict.partition(": ")
+        return (_spoken(stage), reason) if colon else ("", stage)
+
+
+def _groups(entries: Sequence[dict[str, Any]], funnel: dict[str, Any]) -> list[_Group]:
+    """Entries by verdict: accepted first, then in the order of the funnel, unknown reasons last."""
+    by_verdict: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        by_verdict.setdefault(entry["verdict"], []).append(entry)
+    counts = {(level, f"{stage}: {reason}"): n for level, stage, reason, n in _fallen(funnel)}
+    counts["items", ACCEPTED] = funnel["pairs_with_samples"]
+    order = dict.fromkeys([ACCEPTED, *(verdict for _, verdict in counts), *by_verdict])
+    groups: list[_Group] = []
+    for number, verdict in enumerate(verdict for verdict in order if verdict in by_verdict):
+        held = by_verdict[verdict]
+        level = "regions" if held[0]["regions"] and verdict != ACCEPTED else "items"
+        groups.append(
+            _Group(
+                place=ACCEPTED if verdict == ACCEPTED else f"reason-{number}",
+                verdict=verdict,
+                level=level,
+                entries=held,
+                total=counts.get((level, verdict)),
+            )
+        )
+    return groups
+
+
+def _fallen(funnel: dict[str, Any]) -> Iterator[tuple[str, str, str, int]]:
+    """(level, stage, reason, number) of everything that fell."""
+    for level in ("items", "regions"):
+        for step in funnel[level]:
+            for reason, number in step["rejected"].items():
+                yield level, step["stage"], reason, number
+
+
+def _top(funnel: dict[str, Any], groups: Sequence[_Group]) -> str:
+    items, regions = funnel["items"], funnel["regions"]
+    tiles = (
+        ("captions in", items[0]["in"] if items else 0),
+        ("regions proposed", regions[0]["in"] if regions else 0),
+        ("pairs with samples", funnel["pairs_with_samples"]),
+        ("samples out", funnel["samples"]),
+    )
+    figures = "".join(
+        f'<div class="tile"><b>{number:,}</b><span>{name}</span></div>' for name, number in tiles
+    )
+    places = {(group.level, group.verdict): group.place for group in groups}
+    charts = "\n".join(
+        f'<section class="funnel"><h2>{title}</h2>\n<ol class="steps">\n'
+        + "\n".join(_steps(level, funnel[level], places))
+        + "</ol></section>"
+        for level, title in (("items", "Captions and pairs"), ("regions", "Regions"))
+    )
+    return (
+        f'<header class="top"><h1>{TITLE}</h1>\n<div class="tiles">{figures}</div>\n'
+        f'<div class="funnels">{charts}</div></header>'
+    )
+
+
+def _steps(
+    level: str, steps: Sequence[dict[str, Any]], places: dict[tuple[str, str], str]
+) -> Iterator[str]:
+    """Rows of a bar chart; bars are shares of what entered the first stage."""
+    whole = max((step["in"] for step in steps), default=0) or 1
+    for step in steps:
+        stage, entered, left = step["stage"], step["in"], step["out"]
+        reasons = "".join(
+            _reason(reason, number, places.get((level, f"{stage}: {reason}")))
+            for reason, number in step["rejected"].items()
+        )
+        yield (
+            f'<li class="step{"" if entered else " idle"}"><span>{escaped(_spoken(stage))}</span>'
+            f'<span class="bar"><i style="width:{100 * left / whole:.2f}%"></i>'
+            f'<u style="width:{100 * (entered - left) / whole:.2f}%"></u></span>'
+            f'<span class="flow">{entered:,} → {left:,}</span>'
+            + (f'<span class="why">{reasons}</span></li>' if reasons else "</li>")
+        )
+
+
+def _reason(reason: str, number: int, place: str | None) -> str:
+    text = f"{number:,} {escaped(reason)}"
+    return f'<a href="#{place}">{text}</a>' if place else f"<span>{text}</span>"
+
+
+def _spoken(stage: str) -> str:
+    return stage.replace("_", " ")
+
+
+def _filters(groups: Sequence[_Group]) -> str:
+    """The sticky bar. Numbers are the cards that each button shows."""
+    accepted = [group for group in groups if group.kind == ACCEPTED]
+    rejected = [group for group in groups if group.kind != ACCEPTED]
+    choices: list[tuple[str, str, Sequence[_Group]]] = [("all", "All", groups)]
+    choices += [(ACCEPTED, "Accepted", accepted)] if accepted else []
+    choices += [("rejected", "Rejected", rejected)] if rejected else []
+    choices += [(group.place, group.heading()[1], [group]) for group in rejected]
+    buttons = "".join(
+        f'<button type="button" data-show="{key}" aria-pressed="{str(key == "all").lower()}">'
+        f"{escaped(text)} <small>{sum(len(group.entries) for group in held)}</small></button>"
+        for key, text, held in choices
+    )
+    return f'<nav aria-label="Filter by verdict"><div>{buttons}</div></nav>'
+
+
+def _section(group: _Group, store: Path) -> str:
+    stage, title = group.heading()
+    badge = f'<span class="stage">{escaped(stage)}</span>' if stage else ""
+    cards = "\n".join(card(entry, store) for entry in group.entries)
+    return (
+        f'<section class="group {group.kind}" id="{group.place}" data-kind="{group.kind}">'
+        f'<header>{badge}<h2 dir="auto">{escaped(title)}</h2>'
+        f'<p class="soft">{_tally(group)}</p></header>\n'
+        f'<div class="cards">\n{cards}\n</div></section>'
+    )
+
+
+def _tally(group: _Group) -> str:
+    """`3 of 57 pairs shown`, or for regions, which are shown in their pairs, both numbers."""
+    shown, total = len(group.entries), group.total
+    pairs = f"{shown:,} {'pair' if shown == 1 else 'pairs'} shown"
+    if total is None:
+        return pairs
+    if group.level == "items":
+        return f"{shown:,} of {total:,} {'pair' if total == 1 else 'pairs'} shown"
+    return f"{total:,} {'region' if total == 1 else 'regions'} fell here, {pairs}"
+
+
+def _nothing(funnel: dict[str, Any]) -> str:
+    entered = funnel["items"][0]["in"] if funnel["items"] else 0
+    why = (
+        "No image pair was drawn; the funnel above says where the captions fell."
+        if entered
+        else "Nothing entered this run."
+    )
+    return f'<div class="nothing"><h2>No pairs to show</h2><p class="soft">{why}</p></div>'

@@ -1,0 +1,140 @@
+"""Stages 1 to 3: caption -> caption pair -> image pair, and the image similarity filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from imgdiff.backends.protocols import DrawnPair, Edited, Refusal
+from imgdiff.core.identity import fingerprint, image_id, seed_for
+from imgdiff.core.images import open_rgb, save_image
+from imgdiff.core.records import CaptionPair, ImagePair, Side
+from imgdiff.synth.scores import CHUNK, cosines, missed_end
+from imgdiff.synth.selection import RegionsFrom
+from imgdiff.synth.states import ItemState, open_items, truth_from_json, truth_to_json
+from imgdiff.synth.tools import Tools
+
+
+def edit_captions(states: list[ItemState], tools: Tools) -> None:
+    """Caption -> caption pair (paper §3.2). Photo objects pass: their generator picks the edit."""
+    seed = tools.config.seed
+    waiting = [s for s in open_items(states) if s.caption is not None]
+    captions = [s for s in waiting if s.caption is not None and s.caption.photo is None]
+
+    def compute(items: Sequence[tuple[str, int]]) -> list[list[str]]:
+        answers = tools.backends.editor.edit([t for t, _ in items], [s for _, s in items])
+        return [[answer.text, answer.refusal] for answer in answers]
+
+    keyed = []
+    for state in captions:
+        assert state.caption is not None
+        item = (state.caption.text, seed_for(seed, state.id, "edit"))
+        keyed.append((fingerprint(*item), item))
+    edits = [Edited(text=t, refusal=r) for t, r in tools.values("edit", "editor", keyed, compute)]
+    by_id = {state.id: edit for state, edit in zip(captions, edits, strict=True)}
+    for state in waiting:
+        _take_edit(state, by_id.get(state.id), seed)
+
+
+def _take_edit(state: ItemState, edit: Edited | None, seed: int) -> None:
+    assert state.caption is not None
+    if edit is not None and edit.refusal:
+        state.reject("edit", edit.refusal, state.caption.text)
+        return
+    if edit is not None and edit.text.strip() == state.caption.text.strip():
+        state.reject("edit", "edit equals caption", state.caption.text)
+        return
+    state.pair = CaptionPair(
+        id=state.id,
+        left=state.caption.text,
+        right=edit.text if edit is not None else "",
+        seed=seed_for(seed, state.id, "generate"),
+        photo=state.caption.photo,
+    )
+
+
+def generate_pairs(states: list[ItemState], tools: Tools) -> None:
+    """Caption pair -> two images (paper §3.2), kept in the store with the truth."""
+    pairs = [s.pair for s in open_items(states) if s.pair is not None]
+
+    def compute(items: Sequence[CaptionPair]) -> list[dict[str, object]]:
+        rows = []
+        for start in range(0, len(items), CHUNK):
+            part = items[start : start + CHUNK]
+            drawn = tools.backends.generator.generate(part)
+            rows += [_keep(pair, one, tools) for pair, one in zip(part, drawn, strict=True)]
+        return rows
+
+    keyed = [(fingerprint(pair), pair) for pair in pairs]
+    rows = tools.values("generate", "generator", keyed, compute, tools.config.store_format.value)
+    by_id = {pair.id: row for pair, row in zip(pairs, rows, strict=True)}
+    for state in open_items(states):
+        _take_pair(state, by_id[state.id])
+
+
+def _keep(pair: CaptionPair, drawn: DrawnPair | Refusal, tools: Tools) -> dict[str, object]:
+    """Write both images and return the row that finds them again."""
+    if isinstance(drawn, Refusal):
+        return {"refusal": [drawn.reason, drawn.detail]}
+    suffix = tools.config.store_format.value
+    row: dict[str, object] = {
+        "captions": [drawn.left_caption, drawn.right_caption],
+        "size": [drawn.left.width, drawn.left.height],
+        "truth": None if drawn.truth is None else truth_to_json(drawn.truth),
+    }
+    paths, ids = [], []
+    for side, image in ((Side.LEFT, drawn.left), (Side.RIGHT, drawn.right)):
+        path = tools.image_folder() / f"{pair.id}_{int(side)}.{suffix}"
+        save_image(image, path)
+        paths.append(tools.relative(path))
+        # JPEG changes pixels: the id must be of what the models will see.
+        ids.append(image_id(image if suffix == "png" else open_rgb(path)))
+    return row | {"paths": paths, "ids": ids}
+
+
+def _take_pair(state: ItemState, row: dict[str, Any]) -> None:
+    assert state.pair is not None
+    refusal = row.get("refusal")
+    if refusal is not None:
+        reason, detail = refusal
+        state.reject("generate", reason, detail)
+        return
+    captions, paths, ids, size = (row[key] for key in ("captions", "paths", "ids", "size"))
+    state.images = ImagePair(
+        id=state.id,
+        left_caption=captions[0],
+        right_caption=captions[1],
+        left_path=paths[0],
+        right_path=paths[1],
+        left_id=ids[0],
+        right_id=ids[1],
+        width=int(size[0]),
+        height=int(size[1]),
+        seed=state.pair.seed,
+        truth=truth_from_json(row["truth"]),
+    )
+
+
+def compare_images(states: list[ItemState], tools: Tools) -> None:
+    """Image similarity filter: CLIP cosine of the two images (paper §3.3)."""
+    if tools.config.rules.regions_from is RegionsFrom.truth:
+        return
+    waiting = [s for s in open_items(states) if s.images is not None]
+
+    def compute(items: Sequence[ImagePair]) -> list[float]:
+        scores: list[float] = []
+        for start in range(0, len(items), CHUNK):
+            both = [tools.open_pair(pair) for pair in items[start : start + CHUNK]]
+            scores += cosines(both, tools)
+        return scores
+
+    keyed = [
+        (fingerprint(s.images.left_id, s.images.right_id), s.images) for s in waiting if s.images
+    ]
+    scores = tools.values("image_similarity", "embedder", keyed, compute)
+    rules = tools.config.rules
+    for state, score in zip(waiting, scores, strict=True):
+        state.image_similarity = score
+        digits = rules.image_similarity_digits
+        if not rules.image_similarity.accepts(score if digits is None else round(score, digits)):
+            state.reject("image_similarity", missed_end(rules.image_similarity, score, "images"))

@@ -1,0 +1,165 @@
+"""One synthesis run: check, shard the source, work the shards, join the parts, report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from imgdiff import __version__
+from imgdiff.backends.checkpoints import require
+from imgdiff.core.console import say, show_table
+from imgdiff.core.errors import ConfigError
+from imgdiff.core.files import read_json, write_json
+from imgdiff.core.identity import fingerprint
+from imgdiff.synth.audit import audit_report
+from imgdiff.synth.config import SPEED_ONLY, SynthConfig
+from imgdiff.synth.export import assemble, chunked
+from imgdiff.synth.funnel import Funnel
+from imgdiff.synth.report import write_card, write_gallery
+from imgdiff.synth.sources import Unit, captions
+from imgdiff.synth.states import caption_to_json
+from imgdiff.synth.work import Layout, run_shards
+
+
+def run(config: SynthConfig) -> None:
+    """Make the data set of `config` in `config.output_dir`; resumes, or says it is already there.
+
+    Raises ConfigError for an output folder of another run and BackendError for absent checkpoints,
+    both before any work.
+    """
+    clock = time.monotonic()
+    output = Path(config.output_dir)
+    settings = run_settings(config)
+    require(config.needed())
+    if _already_done(output, settings, overwrite=config.overwrite):
+        say(f"{output} already holds this run; nothing to do.")
+        _show(output)
+        return
+    layout = Layout(
+        output=output,
+        store=Path(config.store_dir),
+        source=fingerprint(settings["source"] | {"limit": None}, config.seed, config.shard_size),
+    )
+    shards, items = write_shards(config, layout)
+    loaded = run_shards(config, layout, shards, items)
+    parts = [layout.part(shard) for shard in range(shards)]
+    finish(config, layout, parts)
+    minutes = (time.monotonic() - clock) / 60
+    manifest = {"complete": True, "settings": settings, "imgdiff": __version__}
+    write_json(
+        output / "run.json", manifest | {"minutes": round(minutes, 3), "models_loaded": loaded}
+    )
+    shutil.rmtree(output / "work")
+    _show(output)
+    say(f"[bold]{output}[/bold]: dataset/img_diff.json, gallery.html, audit.json, funnel.json")
+
+
+def run_settings(config: SynthConfig) -> dict[str, Any]:
+    """All settings that can change the data set, as plain values."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key not in SPEED_ONLY}
+
+
+def _already_done(output: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
+    """Whether the folder holds this very run, complete. Another run's folder is refused."""
+    manifest = output / "run.json"
+    if manifest.exists():
+        held = read_json(manifest)
+        if held["settings"] == settings:
+            return bool(held["complete"])
+        if not overwrite:
+            raise ConfigError(
+                f"output_dir={output}: holds another run; it differs in "
+                f"{', '.join(_differences(held['settings'], settings)[:5])}. Choose another "
+                "output_dir, or overwrite=true to replace it (stored scores are kept either way)."
+            )
+        for name in ("dataset", "work"):
+            shutil.rmtree(output / name, ignore_errors=True)
+    write_json(manifest, {"complete": False, "settings": settings, "imgdiff": __version__})
+    return False
+
+
+def _differences(held: Any, wanted: Any, key: str = "") -> list[str]:
+    """Dotted keys whose values differ."""
+    if isinstance(held, dict) and isinstance(wanted, dict):
+        names = sorted(held.keys() | wanted.keys())
+        return [
+            found
+            for name in names
+            for found in _differences(held.get(name), wanted.get(name), f"{key}.{name}".lstrip("."))
+        ]
+    return [] if held == wanted else [key]
+
+
+def write_shards(config: SynthConfig, layout: Layout) -> tuple[int, int]:
+    """Stream the source into shard files; returns the numbers of shards and of items."""
+    index = layout.output / "work" / "source.json"
+    if index.exists():
+        counts = read_json(index)
+        return int(counts["shards"]), int(counts["items"])
+    items = 0
+    number = -1
+    stream = captions(config.source, config.seed, Unit(config.unit))
+    for number, rows in enumerate(chunked(stream, config.shard_size)):
+        write_json(layout.shard(number), [caption_to_json(row) for row in rows])
+        items += len(rows)
+    write_json(index, {"shards": number + 1, "items": items})
+    return number + 1, items
+
+
+def finish(config: SynthConfig, layout: Layout, parts: list[Path]) -> None:
+    """Join the parts into the data set and write funnel, audit, card and gallery."""
+    funnel, audit, gallery = Funnel(), Counter[str](), []
+    room: Counter[str] = Counter()
+    for part in parts:
+        rows = read_json(part)
+        funnel.add(rows["funnel"])
+        audit.update(rows["audit"])
+        for entry in rows["gallery"]:
+            verdict = entry["verdict"]
+            limit = config.export.gallery_per_reason
+            if verdict == "accepted":
+                limit = config.export.gallery_accepted
+            if room[verdict] < limit:
+                room[verdict] += 1
+                gallery.append(entry)
+    report = funnel.report()
+    assemble(parts, layout.output, embed_images=config.export.parquet_images)
+    write_json(layout.output / "funnel.json", report)
+    write_json(layout.output / "audit.json", audit_report(audit))
+    write_card(layout.dataset / "README.md", run_settings(config), report, audit_report(audit))
+    write_gallery(layout.output / "gallery.html", gallery, layout.store, report)
+
+
+def _show(output: Path) -> None:
+    """The short table at the end of a run."""
+    funnel, audit = read_json(output / "funnel.json"), read_json(output / "audit.json")
+    rows = [
+        (
+            step["stage"],
+            step["in"],
+            step["out"],
+            "; ".join(f"{n} {r}" for r, n in step["rejected"].items()),
+        )
+        for level in ("items", "regions")
+        for step in funnel[level]
+        if step["in"]
+    ]
+    show_table("Funnel", ("stage", "in", "out", "rejected"), rows)
+    figures = (
+        "n_pairs",
+        "box_precision",
+        "changed_pair_recall",
+        "region_name_accuracy",
+        "difference_accuracy",
+    )
+    show_table(
+        "Audit against the generator's truth", ("figure", "value"), [(f, audit[f]) for f in figures]
+    )
+    say(f"{funnel['samples']} samples from {funnel['pairs_with_samples']} pairs")

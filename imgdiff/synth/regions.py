@@ -1,0 +1,150 @@
+"""Stages 4 to 6: candidate boxes, the difference detector, object matching and the selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imgdiff.core.geometry import Box, box_from, has_pixels
+from imgdiff.core.records import ImagePair, Region, Side
+from imgdiff.synth.nouns import changed_nouns, words_to_match
+from imgdiff.synth.scores import CHUNK, Asked, cosines, crops_of, matches, missed_end
+from imgdiff.synth.selection import RegionsFrom, area_verdict, passes, separate
+from imgdiff.synth.states import ItemState, RegionState, open_items, open_regions
+from imgdiff.synth.tools import Tools
+
+
+def propose_regions(states: list[ItemState], tools: Tools) -> None:
+    """Candidate boxes: segments of both images, or the generator's own truth."""
+    if tools.config.rules.regions_from is RegionsFrom.truth:
+        _propose_truth(states)
+        return
+    for state in open_items(states):
+        assert state.images is not None
+        state.nouns = changed_nouns(state.images.left_caption, state.images.right_caption)
+        if not (state.nouns.left or state.nouns.right):
+            state.reject("regions", "no changed noun", state.images.right_caption)
+    _propose_segments(states, tools)
+
+
+def _propose_segments(states: list[ItemState], tools: Tools) -> None:
+    def compute(items: Sequence[tuple[ImagePair, Side]]) -> list[list[list[float]]]:
+        found: list[list[list[float]]] = []
+        for start in range(0, len(items), CHUNK):
+            images = [tools.open_pair(p)[side] for p, side in items[start : start + CHUNK]]
+            for boxes in tools.backends.segmenter.segment(images):
+                found.append([list(box.rounded().as_tuple()) for box in boxes])
+        return found
+
+    waiting = [s for s in open_items(states) if s.images is not None]
+    keyed = []
+    for state in waiting:
+        assert state.images is not None
+        keyed.append((state.images.left_id, (state.images, Side.LEFT)))
+        keyed.append((state.images.right_id, (state.images, Side.RIGHT)))
+    boxes = tools.values("segment", "segmenter", keyed, compute)
+    for index, state in enumerate(waiting):
+        for side in Side:
+            _add_regions(state, side, [box_from(b) for b in boxes[2 * index + side]])
+        if not state.regions:
+            state.reject("regions", "no segment found")
+
+
+def _add_regions(state: ItemState, side: Side, boxes: Sequence[Box]) -> None:
+    assert state.images is not None
+    for box in boxes:
+        region = Region(
+            id=f"{state.id}-r{len(state.regions)}",
+            pair_id=state.id,
+            side=side,
+            box=box.clipped_to(state.images.width, state.images.height),
+        )
+        state.regions.append(RegionState(region=region))
+        if not has_pixels(region.box, state.images.width, state.images.height):
+            state.regions[-1].reject("regions", "box without a pixel", str(box.as_tuple()))
+
+
+def _propose_truth(states: list[ItemState]) -> None:
+    for state in open_items(states):
+        assert state.images is not None
+        truth = state.images.truth
+        for change in truth.changes if truth is not None else ():
+            sides = [box for box in (change.left_box, change.right_box) if box is not None]
+            if sides:
+                _add_regions(state, Side.LEFT, [sides[0].union(sides[-1]).rounded()])
+        if not state.regions:
+            state.reject("regions", "no true change")
+
+
+def compare_crops(states: list[ItemState], tools: Tools) -> None:
+    """Difference detector: CLIP cosine of the two crops of a box must be low (paper §3.3)."""
+    if tools.config.rules.regions_from is RegionsFrom.truth:
+        return
+
+    def compute(items: Sequence[tuple[ImagePair, Box]]) -> list[float]:
+        scores: list[float] = []
+        for start in range(0, len(items), CHUNK):
+            part = items[start : start + CHUNK]
+            scores += cosines(crops_of(part, tools), tools)
+        return scores
+
+    waiting = list(open_regions(states))
+    keyed = [(s.boxed(r.region.box), (s.images, r.region.box)) for s, r in waiting if s.images]
+    interval = tools.config.rules.crop_similarity
+    scores = tools.values("crop_similarity", "embedder", keyed, compute)
+    for (_, region), score in zip(waiting, scores, strict=True):
+        region.crop_similarity = score
+        if not interval.accepts(score):
+            region.reject("difference", missed_end(interval, score, "crops"))
+
+
+def match_objects(states: list[ItemState], tools: Tools) -> None:
+    """Image-text matching of a box with the changed nouns (paper §3.3, BITM), then suppression."""
+    if tools.config.rules.regions_from is RegionsFrom.segmenter:
+        _match_nouns(states, tools)
+    for state in open_items(states):
+        _select_regions(state, tools)
+
+
+def _match_nouns(states: list[ItemState], tools: Tools) -> None:
+    rules = tools.config.rules
+    waiting = list(open_regions(states))
+    keyed: list[tuple[str, Asked]] = []
+    for state, region in waiting:
+        assert state.images is not None and state.nouns is not None  # noqa: PT018
+        texts = words_to_match(state.nouns, rules.noun_side, region.region.side)
+        box = region.region.box
+        keyed.append((state.boxed(box, texts), (state.images, box, *texts)))
+    values = tools.values("match", "matcher", keyed, matches(tools, 0.0))
+    for (_, region), (left, right) in zip(waiting, values, strict=True):
+        region.match = (_best(left), _best(right))
+        if not passes(rules.match, rules.match_combine, *region.match):
+            region.reject("match", "no changed object in the box")
+
+
+def _best(scores: dict[str, float]) -> float | None:
+    return max(scores.values(), default=None)
+
+
+def _select_regions(state: ItemState, tools: Tools) -> None:
+    """IoU suppression, top N, area and the number of regions a pair may give."""
+    rules = tools.config.rules
+    assert state.images is not None
+    standing = [r for r in state.regions if r.rejected is None]
+    similarity = [r.crop_similarity or 0.0 for r in standing]
+    kept = separate([r.region.box for r in standing], similarity, rules)
+    for index in set(range(len(standing))) - set(kept):
+        standing[index].reject("suppression", "overlaps a more different box")
+    accepted = 0
+    for rank, index in enumerate(kept):
+        region = standing[index]
+        verdict = area_verdict(region.region.box, state.images.width, state.images.height, rules)
+        if rules.max_candidates is not None and rank >= rules.max_candidates:
+            region.reject("top_n", "beyond the most different candidates")
+        elif verdict is not None:
+            region.reject("top_n", verdict)
+        elif rules.max_regions is not None and accepted >= rules.max_regions:
+            region.reject("top_n", "beyond the regions of a pair")
+        else:
+            accepted += 1
+    if accepted == 0:
+        state.reject("regions", "no region left")

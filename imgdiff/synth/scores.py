@@ -1,0 +1,67 @@
+"""Scores that several stages ask for: cosines of image pairs and matches of crops with texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from PIL import Image
+
+from imgdiff.core.geometry import Box, crop
+from imgdiff.core.records import ImagePair
+from imgdiff.synth.selection import Interval
+from imgdiff.synth.tools import Tools
+
+CHUNK = 64  # items whose images are in memory at once
+Asked = tuple[
+    ImagePair, Box, tuple[str, ...], tuple[str, ...]
+]  # pair, box, left texts, right texts
+
+
+def missed_end(interval: Interval, score: float, what: str) -> str:
+    """`images too alike` or `images too different`, by the end of the interval that was missed."""
+    low = interval.above if interval.above is not None else interval.at_least
+    return f"{what} too {'different' if low is not None and score <= low else 'alike'}"
+
+
+def cosines(pairs: Sequence[tuple[Image.Image, Image.Image]], tools: Tools) -> list[float]:
+    """CLIP cosine of each image pair, at six decimals (float noise is not information)."""
+    flat = [image for pair in pairs for image in pair]
+    rows = tools.backends.embedder.embed_images(flat)
+    return [round(float(value), 6) for value in (rows[0::2] * rows[1::2]).sum(axis=1)]
+
+
+def crops_of(
+    items: Sequence[tuple[ImagePair, Box]], tools: Tools, margin: float = 0.0
+) -> list[tuple[Image.Image, Image.Image]]:
+    """Both crops of each box; each pair is opened once per run of equal pairs."""
+    crops: list[tuple[Image.Image, Image.Image]] = []
+    opened: tuple[str, tuple[Image.Image, Image.Image]] | None = None
+    for images, box in items:
+        if opened is None or opened[0] != images.id:
+            opened = (images.id, tools.open_pair(images))
+        left, right = (crop(image, box.grown(margin)) for image in opened[1])
+        crops.append((left, right))
+    return crops
+
+
+def matches(
+    tools: Tools, margin: float
+) -> Callable[[Sequence[Asked]], list[list[dict[str, float]]]]:
+    """For each (pair, box, left texts, right texts): {text: score} per side."""
+
+    def compute(items: Sequence[Asked]) -> list[list[dict[str, float]]]:
+        rows: list[list[dict[str, float]]] = []
+        for start in range(0, len(items), CHUNK):
+            part = items[start : start + CHUNK]
+            crops = crops_of([(pair, box) for pair, box, _, _ in part], tools, margin)
+            images = [image for both in crops for image in both]
+            texts = [side for _, _, left, right in part for side in (left, right)]
+            scores = tools.backends.matcher.match(images, texts)
+            named = [
+                {text: round(float(score), 6) for text, score in zip(own, row, strict=True)}
+                for own, row in zip(texts, scores, strict=True)
+            ]
+            rows += [[named[2 * i], named[2 * i + 1]] for i in range(len(part))]
+        return rows
+
+    return compute

@@ -1,0 +1,147 @@
+"""What the pipeline knows of one item and its regions while decisions are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgdiff.core.geometry import Box, box_from
+from imgdiff.core.identity import fingerprint
+from imgdiff.core.records import (
+    Caption,
+    CaptionPair,
+    Change,
+    ImagePair,
+    NamedBox,
+    PairTruth,
+    PhotoObject,
+    Region,
+    Rejected,
+)
+from imgdiff.synth.nouns import ChangedNouns
+
+
+@dataclass(kw_only=True)
+class RegionState:
+    """A candidate box with every score it has; None where nothing was computed."""
+
+    region: Region
+    crop_similarity: float | None = None
+    match: tuple[float | None, float | None] | None = None  # best noun score left, right
+    contents: tuple[str, str] | None = None
+    content_similarity: float | None = None
+    content_match: tuple[float, float] | None = None
+    sentence: str | None = None
+    rejected: Rejected | None = None
+
+    def reject(self, stage: str, reason: str, detail: str = "") -> None:
+        """Record the first reason it falls for; later ones do not apply."""
+        self.rejected = Rejected(id=self.region.id, stage=stage, reason=reason, detail=detail)
+
+
+@dataclass(kw_only=True)
+class ItemState:
+    """One caption (or photo object) on its way through the pipeline."""
+
+    id: str
+    caption: Caption | None
+    pair: CaptionPair | None = None
+    images: ImagePair | None = None
+    nouns: ChangedNouns | None = None
+    image_similarity: float | None = None
+    regions: list[RegionState] = field(default_factory=list)
+    rejected: Rejected | None = None
+
+    def reject(self, stage: str, reason: str, detail: str = "") -> None:
+        """Record where and why the whole item falls."""
+        self.rejected = Rejected(id=self.id, stage=stage, reason=reason, detail=detail)
+
+    def boxed(self, box: Box, *parts: object) -> str:
+        """Cell key of something asked of a box in this pair."""
+        assert self.images is not None
+        return fingerprint(self.images.left_id, self.images.right_id, box.as_tuple(), *parts)
+
+
+def open_items(states: Sequence[ItemState]) -> list[ItemState]:
+    """Items that have not fallen."""
+    return [state for state in states if state.rejected is None]
+
+
+def open_regions(states: Sequence[ItemState]) -> Iterator[tuple[ItemState, RegionState]]:
+    """Regions that have not fallen, of items that have not fallen, in order."""
+    for state in open_items(states):
+        for region in state.regions:
+            if region.rejected is None:
+                yield state, region
+
+
+def caption_to_json(item: Caption | Rejected) -> dict[str, object]:
+    """A caption or a rejected record as one JSON row."""
+    if isinstance(item, Rejected):
+        row = {"id": item.id, "stage": item.stage, "reason": item.reason, "detail": item.detail}
+        return {"rejected": row}
+    photo = item.photo and {
+        "image_file": item.photo.image_file,
+        "annotation_id": item.photo.annotation_id,
+        "split": item.photo.split,
+    }
+    return {"id": item.id, "text": item.text, "photo": photo}
+
+
+def state_from_json(row: dict[str, object]) -> ItemState:
+    """The opening state of a source row."""
+    rejected = row.get("rejected")
+    if isinstance(rejected, dict):
+        record = Rejected(**rejected)
+        return ItemState(id=record.id, caption=None, rejected=record)
+    photo = row["photo"]
+    caption = Caption(
+        id=str(row["id"]),
+        text=str(row["text"]),
+        photo=PhotoObject(**photo) if isinstance(photo, dict) else None,
+    )
+    return ItemState(id=caption.id, caption=caption)
+
+
+def _corners(box: Box | None) -> list[float] | None:
+    return None if box is None else list(box.as_tuple())
+
+
+def truth_to_json(truth: PairTruth) -> dict[str, object]:
+    """The truth of a pair as JSON."""
+    return {
+        "note": truth.note,
+        "changes": [
+            [c.left_name, c.right_name, _corners(c.left_box), _corners(c.right_box)]
+            for c in truth.changes
+        ],
+        "left_objects": [[o.name, _corners(o.box)] for o in truth.left_objects],
+        "right_objects": [[o.name, _corners(o.box)] for o in truth.right_objects],
+    }
+
+
+def truth_from_json(row: dict[str, Any] | None) -> PairTruth | None:
+    """The inverse of `truth_to_json`."""
+    if row is None:
+        return None
+    return PairTruth(
+        changes=tuple(
+            Change(
+                left_name=str(left),
+                right_name=str(right),
+                left_box=box_from(a) if isinstance(a, list) else None,
+                right_box=box_from(b) if isinstance(b, list) else None,
+            )
+            for left, right, a, b in row["changes"]
+        ),
+        left_objects=_named(row["left_objects"]),
+        right_objects=_named(row["right_objects"]),
+        note=str(row["note"]),
+    )
+
+
+def _named(rows: list[list[Any]]) -> tuple[NamedBox, ...]:
+    return tuple(
+        NamedBox(name=str(name), box=box_from(box)) for name, box in rows if isinstance(box, list)
+    )

@@ -1,0 +1,172 @@
+"""What a stage may use: scores from the store, and backends that load when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+from PIL import Image
+from typing_extensions import Self
+
+from imgdiff.backends.protocols import (
+    Backend,
+    CaptionEditor,
+    Chat,
+    Embedder,
+    Matcher,
+    PairGenerator,
+    Segmenter,
+)
+from imgdiff.backends.runtime import limit_torch_threads
+from imgdiff.core.identity import fingerprint
+from imgdiff.core.images import open_rgb
+from imgdiff.core.records import ImagePair
+from imgdiff.core.store import Store
+from imgdiff.synth.config import SynthConfig
+
+T = TypeVar("T")
+_LEARNED = frozenset({"editor", "embedder", "segmenter", "matcher", "describer"})
+
+
+class _Buildable(Protocol):
+    def build(self) -> Any:
+        """A light handle."""
+
+
+class Backends:
+    """The pipeline's backends by role. At most one is loaded at a time: the last one asked for."""
+
+    def __init__(self, config: SynthConfig) -> None:
+        self._configs: dict[str, _Buildable] = {
+            "editor": config.editor,
+            "generator": config.generator,
+            "embedder": config.embedder,
+            "segmenter": config.segmenter,
+            "matcher": config.matcher,
+            "describer": config.describer,
+        }
+        self._handles: dict[str, Backend] = {}
+        self._resident: tuple[str, Any] | None = None
+        self._stack = ExitStack()
+        self.loaded: list[str] = []  # roles in loading order, for the run's report
+
+    def identity(self, role: str) -> str:
+        """Identity of a role without loading its weights."""
+        return self._handle(role).identity
+
+    def _handle(self, role: str) -> Backend:
+        if role not in self._handles:
+            self._handles[role] = self._configs[role].build()
+        return self._handles[role]
+
+    def _enter(self, role: str) -> Any:
+        if self._resident is None or self._resident[0] != role:
+            self._stack.close()
+            self._resident = None
+            if role in _LEARNED:
+                limit_torch_threads()
+            entered = self._stack.enter_context(self._handle(role))
+            self._resident = (role, entered)
+            self.loaded.append(role)
+        return self._resident[1]
+
+    @property
+    def editor(self) -> CaptionEditor:
+        """The loaded caption editor."""
+        editor: CaptionEditor = self._enter("editor")
+        return editor
+
+    @property
+    def generator(self) -> PairGenerator:
+        """The loaded pair generator."""
+        generator: PairGenerator = self._enter("generator")
+        return generator
+
+    @property
+    def embedder(self) -> Embedder:
+        """The loaded embedder."""
+        embedder: Embedder = self._enter("embedder")
+        return embedder
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The loaded segmenter."""
+        segmenter: Segmenter = self._enter("segmenter")
+        return segmenter
+
+    @property
+    def matcher(self) -> Matcher:
+        """The loaded matcher."""
+        matcher: Matcher = self._enter("matcher")
+        return matcher
+
+    @property
+    def describer(self) -> Chat:
+        """The loaded describer."""
+        describer: Chat = self._enter("describer")
+        return describer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        self._resident = None
+
+
+class Tools:
+    """Store access for one shard. Only the stage named `computing` may compute."""
+
+    def __init__(self, config: SynthConfig, store: Store, backends: Backends, shard: int) -> None:
+        self.config = config
+        self.backends = backends
+        self.shard = shard
+        self.computing: str | None = None
+        self._store = store
+
+    def values(
+        self,
+        kind: str,
+        role: str,
+        keyed: Iterable[tuple[str, T]],
+        compute: Callable[[Sequence[T]], Sequence[Any]],
+        *settings: object,
+    ) -> list[Any]:
+        """One stored value per item. `settings` are what else changes the value, besides the role.
+
+        Raises Missing where a value is absent and `kind` is not the stage at work.
+        """
+        return self._store.values(
+            kind,
+            self.fingerprint(role, *settings),
+            self.shard,
+            keyed,
+            compute if self.computing == kind else None,
+        )
+
+    def fingerprint(self, role: str, *settings: object) -> str:
+        """Fingerprint of one kind of cell."""
+        return fingerprint(self.backends.identity(role), *settings)
+
+    def image_folder(self) -> Path:
+        """Where this shard's generated images live (inside the store)."""
+        settings = (self.config.store_format.value,)
+        folder = self._store.folder("generate", self.fingerprint("generator", *settings))
+        return folder / f"{self.shard:06d}"
+
+    def relative(self, path: Path) -> str:
+        """A path as the store remembers it."""
+        return path.relative_to(self._store.root).as_posix()
+
+    def open_pair(self, images: ImagePair) -> tuple[Image.Image, Image.Image]:
+        """Both images of a pair, from the store."""
+        root = self._store.root
+        return open_rgb(root / images.left_path), open_rgb(root / images.right_path)

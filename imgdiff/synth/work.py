@@ -1,0 +1,184 @@
+"""Shards on their way through the stages, in one process or several.
+
+Shards go in waves: within a wave every stage runs over all shards before the next stage starts, so
+one model is resident at a time; a finished wave is on disk. All randomness and all batches depend
+on the shard alone, so the number of processes and any interruption leave the bytes as they are.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgdiff.backends.runtime import one_thread_environment
+from imgdiff.core.console import meter
+from imgdiff.core.errors import ImgdiffError
+from imgdiff.core.files import read_json
+from imgdiff.core.store import Store
+from imgdiff.synth.config import StopAfter, SynthConfig
+from imgdiff.synth.export import export_shard
+from imgdiff.synth.stages import STAGES
+from imgdiff.synth.states import state_from_json
+from imgdiff.synth.tools import Backends, Tools
+
+WAVE_SHARDS = 20
+_POLL_SECONDS = 0.5
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where a run keeps its work in progress, and the fingerprint of its item source."""
+
+    output: Path
+    store: Path
+    source: str
+
+    def shard(self, number: int) -> Path:
+        """The source rows of a shard."""
+        return self.output / "work" / f"source-{number:06d}.json"
+
+    def part(self, number: int) -> Path:
+        """The finished rows of a shard."""
+        return self.output / "work" / f"part-{number:06d}.json"
+
+    @property
+    def dataset(self) -> Path:
+        """The exported data set."""
+        return self.output / "dataset"
+
+
+def stages_of(config: SynthConfig) -> list[str]:
+    """The stages this run goes through."""
+    names = list(STAGES)
+    if config.stop_after is StopAfter.edit:
+        return names[:1]
+    return names[:2] if config.stop_after is StopAfter.generate else names
+
+
+def work_shards(
+    config: SynthConfig, layout: Layout, shards: Sequence[int], report: Report
+) -> list[str]:
+    """Finish these shards; returns the roles of the models that had to be loaded."""
+    store = Store(layout.store, layout.source)
+    with Backends(config) as backends:
+        for start in range(0, len(shards), WAVE_SHARDS):
+            wave = [s for s in shards[start : start + WAVE_SHARDS] if not layout.part(s).exists()]
+            _work_wave(config, layout, wave, store, backends, report)
+        return backends.loaded
+
+
+def _work_wave(
+    config: SynthConfig,
+    layout: Layout,
+    shards: Sequence[int],
+    store: Store,
+    backends: Backends,
+    report: Report,
+) -> None:
+    states = {s: [state_from_json(row) for row in read_json(layout.shard(s))] for s in shards}
+    tools = {s: Tools(config, store, backends, s) for s in shards}
+    names = stages_of(config)
+    for name in names:
+        for shard in shards:
+            tools[shard].computing = name
+            STAGES[name](states[shard], tools[shard])
+            report(len(states[shard]) / (len(names) + 1), name)
+    for shard in shards:
+        export_shard(states[shard], tools[shard], layout.dataset, layout.part(shard))
+        report(len(states[shard]) / (len(names) + 1), "export")
+
+
+def run_shards(config: SynthConfig, layout: Layout, count: int, items: int) -> list[str]:
+    """All shards, with a progress bar, in `config.processes` processes."""
+    waiting = [shard for shard in range(count) if not layout.part(shard).exists()]
+    processes = min(config.processes, len(waiting))
+    done = items - sum(len(read_json(layout.shard(shard))) for shard in waiting)
+    with meter(items, "synth") as bar:
+        bar.advance(done)
+
+        def report(amount: float, label: str) -> None:
+            bar.advance(amount, label)
+
+        if processes <= 1:
+            return work_shards(config, layout, waiting, report)
+        return _in_processes(config, layout, waiting, processes, report)
+
+
+def _in_processes(
+    config: SynthConfig, layout: Layout, waiting: Sequence[int], processes: int, report: Report
+) -> list[str]:
+    context = multiprocessing.get_context("spawn")
+    messages: Any = context.Queue()
+    with _single_threaded_children():
+        workers = [
+            context.Process(
+                target=_worker,
+                args=(config, layout, list(waiting[rank::processes]), os.getpid(), messages),
+                daemon=True,
+            )
+            for rank in range(processes)
+        ]
+        for worker in workers:
+            worker.start()
+    loaded: list[str] = []
+    running = len(workers)
+    while running:
+        message = _next_message(messages, workers)
+        if isinstance(message, ImgdiffError):
+            raise message
+        if isinstance(message, list):
+            loaded += message
+            running -= 1
+        else:
+            report(*message)
+    return sorted(set(loaded))
+
+
+def _next_message(messages: Any, workers: Sequence[Any]) -> Any:
+    while True:
+        try:
+            return messages.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            dead = [w for w in workers if w.exitcode not in (None, 0)]
+            if dead:
+                raise ImgdiffError(
+                    f"a worker process ended with exit code {dead[0].exitcode} (see its message "
+                    "above; -9 means killed, often for memory). Run the same command again, with "
+                    "a smaller `workers` if memory ran out: finished shards are kept."
+                ) from None
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Children inherit one-thread settings; this process gets its environment back."""
+    before = dict(os.environ)
+    one_thread_environment()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _worker(
+    config: SynthConfig, layout: Layout, shards: list[int], parent: int, messages: Any
+) -> None:
+    def report(amount: float, label: str) -> None:
+        if (
+            os.getppid() != parent
+        ):  # the run was killed: an orphan must not write on beside its heir
+            os._exit(1)
+        messages.put((amount, label))
+
+    try:
+        messages.put(work_shards(config, layout, shards, report))
+    except ImgdiffError as error:
+        messages.put(error)

@@ -1,0 +1,223 @@
+"""The pipeline end to end: files, formats, bytes that do not depend on how the run went."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_photos import five_photos
+from PIL import Image
+
+from imgdiff.backends.checkpoints import mini_root
+from imgdiff.core.errors import BackendError, ConfigError
+from imgdiff.launch import compose_typed
+from imgdiff.synth.config import SynthConfig, register
+from imgdiff.synth.pipeline import run
+
+FAMILY = ("clip", "blip", "fastsam", "describer")
+shipped = pytest.mark.skipif(
+    not all((mini_root() / name).exists() for name in FAMILY), reason="mini family not built yet"
+)
+
+
+def synth(tmp_path, *overrides, out="out"):
+    """Run in this process; the output folder."""
+    register()
+    folder = tmp_path / out
+    settings = [f"output_dir={folder}", f"store_dir={tmp_path / 'store'}", "workers=1", *overrides]
+    run(compose_typed("synth", SynthConfig, settings))
+    return folder
+
+
+def composite(tmp_path, *overrides, out="out"):
+    root = tmp_path / "photos"
+    if not root.exists():
+        five_photos(root)
+    where = ["source=coco", f"source.root={root}", "generator=composite"]
+    return synth(tmp_path, *where, "source.limit=5", *overrides, out=out)
+
+
+def tree(folder):
+    """Every file of the data set with its bytes."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted((folder / "dataset").rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_composite_writes_the_documented_files(tmp_path):
+    out = composite(tmp_path, "export.separate_images=true")
+    rows = json.loads((out / "dataset" / "img_diff.json").read_text())
+    assert len(rows) == 5
+    for row in rows:
+        assert list(row) == [
+            "id", "image", "conversations", "bbox", "captions1", "captions2", "path",
+        ]  # fmt: skip
+        human, gpt = row["conversations"]
+        assert (human["from"], gpt["from"]) == ("human", "gpt")
+        assert human["value"].count("<image>") == 1
+        assert human["value"].startswith("<image>\nAnalyse the left image and the right image")
+        assert row["captions1"].rstrip(".").split()[-1] in gpt["value"]
+        left, top, right, bottom = json.loads(row["bbox"])
+        assert 0 <= left < right <= 1
+        assert 0 <= top < bottom <= 1
+        for suffix in ("_0", "_1"):
+            assert (out / "dataset" / f"{row['path']}{suffix}.jpg").exists()
+    audit = json.loads((out / "audit.json").read_text())
+    assert audit["n_pairs"] == 5
+    assert audit["box_precision"] == audit["difference_accuracy"] == 1.0
+    funnel = json.loads((out / "funnel.json").read_text())
+    assert funnel["samples"] == 5
+    assert (out / "gallery.html").read_text().startswith("<!")
+    assert json.loads((out / "run.json").read_text())["models_loaded"] == ["generator"]
+    assert not (out / "work").exists()
+
+
+def test_the_pair_image_has_the_divider_and_the_red_boxes(tmp_path):
+    out = composite(tmp_path, "export.image_format=png")
+    row = json.loads((out / "dataset" / "img_diff.json").read_text())[0]
+    pixels = np.asarray(Image.open(out / "dataset" / row["image"]))
+    assert pixels.shape == (180, 240 + 20 + 240, 3)
+    assert not pixels[:, 240:260].any()
+    left, top, _, _ = json.loads(row["bbox"])
+    x, y = round(left * 240), round(top * 180) + 20
+    for offset in (0, 260):
+        # the frame is 3 px wide, 5 px outside the box, whose text form is rounded to 1 %
+        row_of_edge = pixels[y, x + offset - 7 : x + offset]
+        assert 3 <= (row_of_edge == (255, 0, 0)).all(axis=1).sum() <= 4
+
+
+def test_the_parquet_opens_with_datasets(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    out = composite(tmp_path)
+    data = datasets.load_dataset(
+        "parquet",
+        data_files=str(out / "dataset" / "img_diff.parquet"),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )
+    rows = json.loads((out / "dataset" / "img_diff.json").read_text())
+    assert data["id"][:] == [row["id"] for row in rows]
+    assert data[0]["image"].size == (500, 180)
+    assert data[0]["conversations"] == rows[0]["conversations"]
+
+
+def test_candidates_keep_scores_seeds_and_reasons(tmp_path):
+    import pyarrow.parquet as pq
+
+    out = composite(tmp_path, "generator.min_object_px=62")
+    pairs = pq.read_table(out / "pairs.parquet").to_pylist()
+    fallen = [row for row in pairs if not row["kept"]]
+    assert len(pairs) == 5
+    assert fallen
+    assert {row["reason"] for row in fallen} == {"object too small"}
+    assert all(row["seed"] > 0 for row in pairs)
+
+
+def test_running_twice_does_nothing_and_another_config_is_refused(tmp_path):
+    out = composite(tmp_path)
+    before = tree(out)
+    composite(tmp_path)
+    assert tree(out) == before
+    with pytest.raises(ConfigError, match=r"holds another run; it differs in seed.*overwrite=true"):
+        composite(tmp_path, "seed=7")
+    composite(tmp_path, "seed=7", "overwrite=true")
+    assert tree(out) != before
+
+
+def test_two_workers_write_the_same_bytes(tmp_path):
+    stores = [f"store_dir={tmp_path / name}" for name in ("s1", "s2")]
+    one = composite(tmp_path, "shard_size=2", stores[0], out="one")
+    two = composite(tmp_path, "shard_size=2", stores[1], "workers=2", out="two")
+    assert tree(one) == tree(two)
+
+
+def test_absent_weights_are_listed_before_any_work(tmp_path):
+    five_photos(tmp_path / "photos")
+    with pytest.raises(BackendError) as caught:
+        synth(tmp_path, "preset=paper", f"source.root={tmp_path / 'photos'}")
+    text = str(caught.value)
+    for part in ("4 checkpoint(s)", "openai/clip-vit-base-patch32", "FastSAM-x.pt", "1.9 GB",
+                 "describer.model=", "preset=mini"):  # fmt: skip
+        assert part in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rules.match.below=0.1", r"rules\.match .*accepts no score"),
+        ("rules.max_iou=2", r"rules\.max_iou=2"),
+        ("workers=0", "workers=0"),
+        ("shard_size=0", "shard_size=0"),
+        ("describe.region_prompt=hello", r"describe\.region_prompt=.*\{box\}"),
+        ("describe.by=truth", "regions_from=truth"),
+        ("generator=composite", "composite|root"),
+        ("sorce.limit=3", "sorce"),
+        ("source.limit=many", r"source\.limit=many"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        synth(tmp_path, override)
+    assert not (tmp_path / "out").exists()
+
+
+@shipped
+def test_a_changed_threshold_decides_anew_without_models(tmp_path):
+    first = synth(tmp_path, "source.limit=12", "source.split=test", out="first")
+    loaded = json.loads((first / "run.json").read_text())["models_loaded"]
+    assert {"embedder", "segmenter", "matcher", "describer"} <= set(loaded)
+    again = synth(
+        tmp_path, "source.limit=12", "source.split=test", "rules.max_regions=1",
+        "rules.content_match.above=0.5", out="again",
+    )  # fmt: skip
+    assert json.loads((again / "run.json").read_text())["models_loaded"] == []
+    counts = [json.loads((o / "funnel.json").read_text())["samples"] for o in (first, again)]
+    assert counts[1] <= counts[0]
+
+
+def _command(tmp_path, out, store):
+    return [
+        sys.executable, "-m", "imgdiff.synth", "source.limit=24", "source.split=test",
+        "shard_size=6", "workers=2",
+        f"output_dir={tmp_path / out}", f"store_dir={tmp_path / store}",
+    ]  # fmt: skip
+
+
+@shipped
+@pytest.mark.timeout(600)
+def test_a_killed_run_ends_with_the_same_bytes(tmp_path):
+    whole = subprocess.run(_command(tmp_path, "whole", "s1"), capture_output=True, check=False)
+    assert whole.returncode == 0, whole.stderr.decode()
+    moments = random.Random(0)
+    for _ in range(4):
+        process = subprocess.Popen(
+            _command(tmp_path, "killed", "s2"), stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(moments.uniform(1.0, 8.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    last = subprocess.run(_command(tmp_path, "killed", "s2"), capture_output=True, check=False)
+    assert last.returncode == 0, last.stderr.decode()
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+    for name in ("audit.json", "funnel.json", "gallery.html"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_conf_is_found_from_an_empty_folder(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "imgdiff.synth", "source.limit=none"],
+        cwd=tmp_path, capture_output=True, check=False, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "source.limit=none" in done.stderr
+    assert list(tmp_path.iterdir()) == []
