@@ -96,7 +96,9 @@ def sentence_is_right(region: RegionState, left: str, right: str) -> bool:
     text = (region.sentence or "").lower()
     if not (names(text, left) and names(text, right)):
         return False
-    if left == right or not (names(text, "left") and names(text, "right")):
+    if left == right:  # a recoloured object: each side must name it
+        return len(re.findall(rf"\b{re.escape(left)}", text)) > 1
+    if not (names(text, "left") and names(text, "right")):
         return True
     sides_in_order = text.index("left") < text.index("right")
     objects_in_order = text.index(left.lower()) < text.index(right.lower())

@@ -1,0 +1,117 @@
+"""Speed and memory of `python -m imgdiff.synth` on the mini preset, as ratios in one run.
+
+    python benchmarks/synth.py                  # 200 pairs: first run, second threshold, 1 worker
+    python benchmarks/synth.py --memory 200 2000
+    python benchmarks/synth.py --kills 10
+
+Everything is written to a temporary folder. Timings are for people; nothing asserts them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from imgdiff.core.console import say, show_table
+
+
+def command(folder: Path, out: str, *settings: str) -> list[str]:
+    """One synth command on the test world."""
+    return [
+        sys.executable, "-m", "imgdiff.synth", "source.split=test", f"output_dir={folder / out}",
+        f"store_dir={folder / 'store'}", *settings,
+    ]  # fmt: skip
+
+
+def timed(arguments: list[str]) -> tuple[float, float]:
+    """(seconds, peak MiB of the largest process) of one command."""
+    clock = time.monotonic()
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"failed: {' '.join(arguments)}")
+    return time.monotonic() - clock, usage.ru_maxrss / 1024
+
+
+def speed(folder: Path, pairs: int) -> None:
+    """First run, a second with another threshold, and the same from one worker."""
+    limit = f"source.limit={pairs}"
+    first, _ = timed(command(folder, "first", limit, "workers=2"))
+    second, _ = timed(command(folder, "second", limit, "workers=2", "rules.max_regions=1"))
+    single = f"store_dir={folder / 'single'}"
+    alone, _ = timed([*command(folder, "alone", limit, "workers=1"), single])
+    rows = [
+        ("first run, 2 workers", f"{first:.1f} s", "1.00", f"{pairs / first:.1f}"),
+        ("another threshold", f"{second:.1f} s", f"{second / first:.2f}", f"{pairs / second:.1f}"),
+        ("first run, 1 worker", f"{alone:.1f} s", f"{alone / first:.2f}", f"{pairs / alone:.1f}"),
+    ]
+    show_table(f"{pairs} pairs", ("run", "time", "ratio", "pairs/s"), rows)
+    say(f"equal bytes from 1 and 2 workers: {same(folder / 'first', folder / 'alone')}")
+
+
+def memory(folder: Path, sizes: list[int]) -> None:
+    """Peak memory at several sizes (one worker, so that one process holds everything)."""
+    rows = []
+    for size in sizes:
+        store = f"store_dir={folder / f'memory-{size}'}"
+        settings = (f"source.limit={size}", "workers=1", "export.parquet_images=true", store)
+        seconds, peak = timed(command(folder, f"memory-{size}-out", *settings))
+        rows.append((str(size), f"{peak:.0f} MiB", f"{size / seconds:.1f}"))
+    show_table("Peak memory", ("pairs", "peak", "pairs/s"), rows)
+
+
+def kills(folder: Path, count: int, pairs: int) -> None:
+    """Kill the run at random moments, start it again, and compare the bytes at the end."""
+    settings = (f"source.limit={pairs}", "workers=2", "shard_size=10")
+    whole, _ = timed(command(folder, "whole", *settings))
+    again = [*command(folder, "killed", *settings), f"store_dir={folder / 'killed-store'}"]
+    moments = random.Random(0)
+    for _ in range(count):
+        process = subprocess.Popen(again, stdout=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(moments.uniform(0.5, whole / 4))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    timed(again)
+    say(f"equal bytes after {count} kills: {same(folder / 'whole', folder / 'killed')}")
+
+
+def same(one: Path, two: Path) -> bool:
+    """Whether both runs wrote the same data set."""
+    return tree(one) == tree(two)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file of the data set with its bytes."""
+    files = sorted(p for p in (folder / "dataset").rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--memory", type=int, nargs="+")
+    parser.add_argument("--kills", type=int)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        if args.memory:
+            memory(Path(name), args.memory)
+        elif args.kills:
+            kills(Path(name), args.kills, args.pairs)
+        else:
+            speed(Path(name), args.pairs)
+    say(
+        f"peak of the benchmark itself: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB"
+    )
+
+
+if __name__ == "__main__":
+    main()
