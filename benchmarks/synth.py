@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -108,9 +107,6 @@ def main() -> None:
             kills(Path(name), args.kills, args.pairs)
         else:
             speed(Path(name), args.pairs)
-    say(
-        f"peak of the benchmark itself: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB"
-    )
 
 
 if __name__ == "__main__":
