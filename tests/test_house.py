@@ -135,7 +135,7 @@ def test_every_test_asserts_something() -> None:
 
 
 def test_entry_points_are_short() -> None:
-    entries = sorted((REPO / "imgdiff").rglob("__main__.py"))
+    entries = sorted((REPO / "imgdiff").glob("*/__main__.py"))  # the rooms
     lengths = {name(path): len(path.read_text("utf-8").splitlines()) for path in entries}
     assert {path: n for path, n in lengths.items() if n > MAX_ENTRY_LINES} == {}
 

@@ -65,12 +65,20 @@ def locate(key: str, model: str) -> Path:
 def missing_message(missing: Sequence[Needed]) -> str:
     """One text for all missing checkpoints: setting, name, size, remedy."""
     rows = "\n".join(f"  {item.key}={item.model}  (about {item.size})" for item in missing)
-    return (
-        f"{len(missing)} checkpoint(s) are not on this machine:\n{rows}\n"
-        "Get each with `hf download NAME` on a machine with network (it lands in the hub cache "
-        "that HF_HOME names), or download it into a folder and point the setting there, e.g. "
-        f"{missing[0].key}=/path/to/folder. For a run without weights use preset=mini."
-    )
+    shipped = [item.model for item in missing if item.model.startswith(MINI_PREFIX)]
+    if len(shipped) == len(missing):
+        steps = " ".join(name[len(MINI_PREFIX) :] for name in shipped)
+        remedy = (
+            "They ship with the package: install it anew, or train them with "
+            f"`python -m imgdiff.mini.build {steps}`."
+        )
+    else:
+        remedy = (
+            "Get each with `hf download NAME` on a machine with network (it lands in the hub "
+            "cache that HF_HOME names), or download it into a folder and point the setting there, "
+            f"e.g. {missing[0].key}=/path/to/folder. For a run without weights use preset=mini."
+        )
+    return f"{len(missing)} checkpoint(s) are not on this machine:\n{rows}\n{remedy}"
 
 
 def require(needed: Iterable[Needed]) -> None:

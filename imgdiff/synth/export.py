@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 
 from imgdiff.core.files import atomic_path, read_json, write_json
 from imgdiff.core.geometry import normalised_text
+from imgdiff.core.identity import fingerprint
 from imgdiff.core.images import save_image, side_by_side, with_red_box
 from imgdiff.synth.audit import audit_counts, box_is_right, true_names
+from imgdiff.synth.config import ExportConfig
 from imgdiff.synth.funnel import Funnel
 from imgdiff.synth.states import ItemState, RegionState, open_regions
 from imgdiff.synth.tools import Tools
@@ -149,19 +151,27 @@ def region_row(state: ItemState, item: RegionState) -> dict[str, object]:
 
 
 def gallery_entries(states: Sequence[ItemState], tools: Tools) -> list[dict[str, object]]:
-    """The first few accepted items and the first few of each reason, as gallery material."""
-    config = tools.config.export
-    taken: Counter[str] = Counter()
-    entries = []
-    for state in states:
-        if state.images is None:
-            continue
-        for verdict, regions in _verdicts(state):
-            limit = config.gallery_accepted if verdict == "accepted" else config.gallery_per_reason
-            if taken[verdict] < limit:
-                taken[verdict] += 1
-                entries.append({"verdict": verdict} | _entry(state, regions))
-    return entries
+    """Gallery material of one shard: a fixed random choice of items for each verdict."""
+    entries = [
+        {"verdict": verdict, "rank": fingerprint(state.id)} | _entry(state, regions)
+        for state in states
+        if state.images is not None
+        for verdict, regions in _verdicts(state)
+    ]
+    return chosen_entries(entries, tools.config.export)
+
+
+def chosen_entries(entries: list[dict[str, Any]], config: ExportConfig) -> list[dict[str, Any]]:
+    """As many entries per verdict as the gallery shows, by rank: spread over the whole run."""
+    room: Counter[str] = Counter()
+    chosen = []
+    for entry in sorted(entries, key=lambda item: item["rank"]):
+        verdict = entry["verdict"]
+        limit = config.gallery_accepted if verdict == "accepted" else config.gallery_per_reason
+        if room[verdict] < limit:
+            room[verdict] += 1
+            chosen.append(entry)
+    return chosen
 
 
 def _verdicts(state: ItemState) -> list[tuple[str, list[RegionState]]]:

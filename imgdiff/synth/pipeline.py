@@ -16,7 +16,7 @@ from imgdiff.core.files import read_json, write_json
 from imgdiff.core.identity import fingerprint
 from imgdiff.synth.audit import audit_report
 from imgdiff.synth.config import SPEED_ONLY, SynthConfig
-from imgdiff.synth.export import assemble, chunked
+from imgdiff.synth.export import assemble, chosen_entries, chunked
 from imgdiff.synth.funnel import Funnel
 from imgdiff.synth.report import write_card, write_gallery
 from imgdiff.synth.sources import Unit, captions
@@ -115,20 +115,13 @@ def write_shards(config: SynthConfig, layout: Layout) -> tuple[int, int]:
 
 def finish(config: SynthConfig, layout: Layout, parts: list[Path]) -> None:
     """Join the parts into the data set and write funnel, audit, card and gallery."""
-    funnel, audit, gallery = Funnel(), Counter[str](), []
-    room: Counter[str] = Counter()
+    funnel, audit = Funnel(), Counter[str]()
+    gallery: list[dict[str, Any]] = []
     for part in parts:
         rows = read_json(part)
         funnel.add(rows["funnel"])
         audit.update(rows["audit"])
-        for entry in rows["gallery"]:
-            verdict = entry["verdict"]
-            limit = config.export.gallery_per_reason
-            if verdict == "accepted":
-                limit = config.export.gallery_accepted
-            if room[verdict] < limit:
-                room[verdict] += 1
-                gallery.append(entry)
+        gallery = chosen_entries(gallery + rows["gallery"], config.export)
     report = funnel.report()
     assemble(parts, layout.output, embed_images=config.export.parquet_images)
     write_json(layout.output / "funnel.json", report)

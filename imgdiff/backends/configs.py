@@ -1,0 +1,189 @@
+"""Settings of the backends that hold models. Light: `build()` imports the model libraries."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imgdiff.backends.checkpoints import Needed
+from imgdiff.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from imgdiff.backends.blip import BlipMatcher
+    from imgdiff.backends.clip import ClipEmbedder
+    from imgdiff.backends.fastsam import FastSam
+    from imgdiff.backends.vlm import VlmChat
+
+
+class ChannelOrder(str, enum.Enum):
+    """`rgb`: the detector sees true colours. `swapped`: red and blue exchanged, as released."""
+
+    rgb = "rgb"
+    swapped = "swapped"
+
+
+@dataclass(kw_only=True, slots=True)
+class FastSamConfig:
+    """FastSAM as a segmenter. The defaults suit the mini checkpoint and 128-px images.
+
+    The published pipeline (generate_bbox.py): FastSAM-x.pt, image_size 1024, confidence 0.05,
+    box_iou 0.5, channel_order swapped, and the 20 px and 300 boxes that ultralytics fixes.
+    """
+
+    model: str = "mini:fastsam"
+    image_size: int = 128  # longer side, pixels; rounded up to the stride
+    confidence: float = 0.25  # boxes at or below it are dropped
+    box_iou: float = 0.5  # of two boxes that overlap more, the less sure one is dropped
+    channel_order: ChannelOrder = ChannelOrder.rgb
+    border_snap_px: int = 0  # box edges nearer than this to the image border move onto it
+    batch_size: int = 16  # images per pass; no result depends on it
+    max_detections: int = 300  # boxes per image
+
+    def __post_init__(self) -> None:
+        _check_model("segmenter.model", self.model)
+        for key in ("image_size", "batch_size", "max_detections"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"segmenter.{key}={getattr(self, key)}: must be at least 1")
+        for key in ("confidence", "box_iou"):
+            if not 0.0 <= getattr(self, key) <= 1.0:
+                raise ConfigError(f"segmenter.{key}={getattr(self, key)}: must lie in [0, 1]")
+        if self.border_snap_px < 0:
+            raise ConfigError(
+                f"segmenter.border_snap_px={self.border_snap_px}: must be >= 0; 0 turns it off"
+            )
+
+    def needed(self) -> Needed:
+        """The checkpoint that a run with these settings loads."""
+        return Needed(key="segmenter.model", model=self.model, size="0.14 GB")
+
+    def build(self) -> FastSam:
+        """The backend; loads nothing before it is entered."""
+        from imgdiff.backends.fastsam import FastSam
+
+        return FastSam(self)
+
+
+class Dtype(str, enum.Enum):
+    """Number type of a model on a GPU; a CPU always computes in float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@dataclass(kw_only=True, slots=True)
+class ClipConfig:
+    """CLIP as an embedder. The published pipeline: openai/clip-vit-base-patch32."""
+
+    model: str = "mini:clip"
+    batch_size: int = 32  # images or texts per pass; no result depends on it
+    dtype: Dtype = Dtype.float32
+
+    def __post_init__(self) -> None:
+        _check_model("embedder.model", self.model)
+        _check_batch("embedder.batch_size", self.batch_size)
+
+    def needed(self) -> Needed:
+        """The checkpoint that a run with these settings loads."""
+        return Needed(key="embedder.model", model=self.model, size="0.6 GB")
+
+    def build(self) -> ClipEmbedder:
+        """The backend; loads nothing before it is entered."""
+        from imgdiff.backends.clip import ClipEmbedder
+
+        return ClipEmbedder(self)
+
+
+class MatchScore(str, enum.Enum):
+    """`itc`: cosine of image and text (the paper's thresholds). `itm`: probability of a match."""
+
+    itc = "itc"
+    itm = "itm"
+
+
+@dataclass(kw_only=True, slots=True)
+class BlipConfig:
+    """BLIP as a matcher. The published pipeline: Salesforce/blip-itm-large-coco with `itc`."""
+
+    model: str = "mini:blip"
+    score: MatchScore = MatchScore.itc
+    batch_size: int = 32  # images, texts or pairs per pass; no result depends on it
+    dtype: Dtype = Dtype.float32
+
+    def __post_init__(self) -> None:
+        _check_model("matcher.model", self.model)
+        _check_batch("matcher.batch_size", self.batch_size)
+
+    def needed(self) -> Needed:
+        """The checkpoint that a run with these settings loads."""
+        return Needed(key="matcher.model", model=self.model, size="1.9 GB")
+
+    def build(self) -> BlipMatcher:
+        """The backend; loads nothing before it is entered."""
+        from imgdiff.backends.blip import BlipMatcher
+
+        return BlipMatcher(self)
+
+
+class ChatTemplate(str, enum.Enum):
+    """`vicuna_v1`: LLaVA-1.5 and LLaVA-NeXT. `llava_v1`: "curious human", as MMVP's own script."""
+
+    vicuna_v1 = "vicuna_v1"
+    llava_v1 = "llava_v1"
+
+
+@dataclass(kw_only=True, slots=True)
+class VlmConfig:
+    """LLaVA-1.5, LLaVA-NeXT or a Llama text model, in Hugging Face format, as a chat.
+
+    The published pipeline: llava-hf/llava-v1.6-vicuna-13b-hf in float16, 64 tokens for a region and
+    128 for a difference. Such a model wants small batches on one GPU (8 questions, 1 image).
+    """
+
+    model: str = "mini:describer"
+    template: ChatTemplate = ChatTemplate.vicuna_v1
+    max_new_tokens: int = 64
+    batch_size: int = 64  # questions per pass, of equal length; no result depends on it
+    image_batch_size: int = 16  # images per pass, of equal shape; no result depends on it
+    temperature: float = 0.0  # 0 is greedy; above it every question needs a seed
+    top_p: float = 1.0  # share of probability that sampling draws from
+    dtype: Dtype = Dtype.float32
+
+    def __post_init__(self) -> None:
+        _check_model("chat.model", self.model)
+        _check_batch("chat.batch_size", self.batch_size)
+        _check_batch("chat.image_batch_size", self.image_batch_size)
+        if self.max_new_tokens < 1:
+            raise ConfigError(
+                f"chat.max_new_tokens={self.max_new_tokens}: must be at least 1; 64 is usual"
+            )
+        if not 0.0 <= self.temperature < math.inf:
+            raise ConfigError(
+                f"chat.temperature={self.temperature}: must be a number >= 0; 0 is greedy"
+            )
+        if not 0.0 < self.top_p <= 1.0:
+            raise ConfigError(f"chat.top_p={self.top_p}: must lie in (0, 1]; 1 keeps all tokens")
+
+    def needed(self) -> Needed:
+        """The checkpoint that a run with these settings loads."""
+        return Needed(key="chat.model", model=self.model, size="26.7 GB for 13B in float16")
+
+    def build(self) -> VlmChat:
+        """The backend; loads nothing before it is entered."""
+        from imgdiff.backends.vlm import VlmChat
+
+        return VlmChat(self)
+
+
+def _check_model(key: str, model: str) -> None:
+    if not model.strip():
+        raise ConfigError(
+            f"{key}={model!r}: names no checkpoint; give mini:NAME, a folder or a hub name"
+        )
+
+
+def _check_batch(key: str, size: int) -> None:
+    if size < 1:
+        raise ConfigError(f"{key}={size}: must be at least 1; 32 suits most machines")

@@ -1,0 +1,56 @@
+"""Finding checkpoints without a network, and saying all that is missing at once."""
+
+import pytest
+
+from imgdiff.backends.checkpoints import Needed, content_identity, find, fixed_batches, require
+from imgdiff.core.errors import BackendError
+
+
+def test_a_folder_is_found_and_a_hub_name_is_not(tmp_path):
+    assert find(str(tmp_path)) == tmp_path
+    assert find("nobody/no-such-model") is None
+    assert find("mini:no-such-model") is None
+    assert find("FastSAM-nowhere.pt") is None
+
+
+def test_everything_missing_is_listed_with_the_remedy(tmp_path):
+    here = Needed(key="embedder.model", model=str(tmp_path), size="1 GB")
+    away = [
+        Needed(key="matcher.model", model="some/blip", size="1.9 GB"),
+        Needed(key="describer.model", model="some/llava", size="26.7 GB"),
+    ]
+    require([here])
+    with pytest.raises(BackendError) as caught:
+        require([here, *away])
+    text = str(caught.value)
+    assert "2 checkpoint(s)" in text
+    for item in away:
+        assert f"{item.key}={item.model}  (about {item.size})" in text
+    assert "hf download" in text
+    assert str(tmp_path) not in text
+
+
+def test_a_missing_mini_checkpoint_is_not_looked_for_on_the_hub():
+    with pytest.raises(BackendError, match=r"imgdiff\.mini\.build none"):
+        require([Needed(key="embedder.model", model="mini:none", size="7 MB")])
+
+
+def test_identity_follows_the_content(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, weights in ((one, b"a" * 100), (two, b"b" * 100)):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(weights)
+    first = content_identity(one)
+    assert len(first) == 12
+    assert content_identity(two) != first
+    (two / "model.safetensors").write_bytes(b"a" * 100)
+    (two / "README.md").write_text("a card changes nothing")
+    content_identity.cache_clear()
+    assert content_identity(two) == first
+
+
+def test_batches_have_one_size():
+    batches = list(fixed_batches([1, 2, 3, 4, 5], 2))
+    assert batches == [([1, 2], 2), ([3, 4], 2), ([5, 5], 1)]
+    assert list(fixed_batches([], 2)) == []

@@ -1,0 +1,102 @@
+"""Reading MMVP's layout: good folders, and damaged ones with a message that helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imgdiff.backends.world_data import benchmark_folder
+from imgdiff.core.errors import DataError
+from imgdiff.eval.mmvp import PromptStyle, load_benchmark
+
+HEADER = "Index,Question,Options,Correct Answer\n"
+FIRST = "1,Is it up?,(a) Up (b) Down,(a)\n"
+SECOND = "2,Is it up?,(a) Up (b) Down,(b)\n"
+
+
+def _folder(tmp_path: Path, text: str, images: int = 2) -> Path:
+    (tmp_path / "MMVP Images").mkdir(exist_ok=True)
+    for index in range(1, images + 1):
+        Image.new("RGB", (8, 8)).save(tmp_path / "MMVP Images" / f"{index}.jpg")
+    (tmp_path / "Questions.csv").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_real_folder(tmp_path: Path) -> None:
+    benchmark = load_benchmark(_folder(tmp_path, HEADER + SECOND + FIRST))
+    assert not benchmark.procedural
+    assert benchmark.kinds == {}
+    one, two = benchmark.questions
+    assert (one.index, one.pair, one.correct, two.pair, two.correct) == (1, 1, "a", 1, "b")
+    assert one.options == {"a": "Up", "b": "Down"}
+    assert one.image == tmp_path / "MMVP Images" / "1.jpg"
+    assert one.prompt(PromptStyle.free) == "Is it up? (a) Up (b) Down"
+    assert one.prompt(PromptStyle.letter) == (
+        "Is it up? (a) Up (b) Down\n"
+        "Answer with the option's letter from the given choices directly."
+    )
+
+
+def test_the_procedural_folder_says_so_and_names_kinds(tmp_path: Path) -> None:
+    benchmark = load_benchmark(benchmark_folder(tmp_path, 4, 0))
+    assert benchmark.procedural
+    assert benchmark.kinds == {1: "category", 2: "colour", 3: "category", 4: "place"}
+    assert [question.index for question in benchmark.questions] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + HEADER + FIRST + SECOND,
+        HEADER + FIRST + SECOND + "\n\n",
+        (HEADER + FIRST + SECOND).replace("\n", "\r\n"),
+        HEADER + '1,"Is it, up?",(a) Up (b) Down,(a)\n2," Is  it, UP? ",(A)Up(B)Down,B\n',
+        "Extra," + HEADER + "x," + FIRST + "y," + SECOND,
+    ],
+)
+def test_harmless_variations_are_read(tmp_path: Path, text: str) -> None:
+    questions = load_benchmark(_folder(tmp_path, text)).questions
+    assert [(q.options["a"], q.options["b"], q.correct) for q in questions] == [
+        ("Up", "Down", "a"),
+        ("Up", "Down", "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column 'Index'"),
+        (HEADER, "no question in it"),
+        ("Index;Question;Options;Correct Answer\n", "no column 'Index'"),
+        (HEADER + FIRST, "Index 2 is missing"),
+        (HEADER + FIRST + FIRST, "Index 2 is missing"),
+        (HEADER + FIRST + SECOND + SECOND + "4,q,(a) x (b) y,(a)\n", "Index 3 is missing"),
+        (HEADER + FIRST.replace("1", "0", 1) + SECOND, "csv:2: Index is '0'"),
+        (HEADER + FIRST + SECOND.replace("2", "two", 1), "csv:3: Index is 'two'"),
+        (HEADER + FIRST + "2\n", "csv:3: Question is ''"),
+        (HEADER + FIRST.replace("(b)", "(c)") + SECOND, "csv:2: Options is"),
+        (HEADER + FIRST.replace("(a)\n", "(c)\n") + SECOND, r"csv:2: Correct Answer is '\(c\)'"),
+        (HEADER + FIRST + SECOND.replace("(b)\n", "(a)\n"), "have the same answer"),
+        (HEADER + FIRST + SECOND.replace("up", "low"), "ask different questions"),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load_benchmark(_folder(tmp_path, text))
+    assert "Questions.csv" in str(caught.value)
+
+
+def test_missing_parts_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such file.*set it to null"):
+        load_benchmark(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"1 of 2 images are missing, the first is 2\.jpg"):
+        load_benchmark(_folder(tmp_path, HEADER + FIRST + SECOND, images=1))
+    (tmp_path / "Questions.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not a UTF-8 CSV"):
+        load_benchmark(tmp_path)
+    _folder(tmp_path, HEADER + FIRST + SECOND)
+    (tmp_path / "pairs.jsonl").write_text('{"pair": 1}\n')
+    with pytest.raises(DataError, match=r"pairs\.jsonl.*Delete the file"):
+        load_benchmark(tmp_path)

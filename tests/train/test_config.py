@@ -1,0 +1,51 @@
+"""The settings: light, typed, and refused with a reason."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from imgdiff.core.errors import ConfigError
+from imgdiff.launch import compose_typed
+from imgdiff.train.config import DataConfig, ModelConfig, TrainConfig, register
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (TrainConfig, {"max_steps": 0}, r"max_steps=0: must be at least 1"),
+        (TrainConfig, {"batch_size": -1}, r"batch_size=-1"),
+        (TrainConfig, {"learning_rate": 0.0}, r"learning_rate=0\.0: must be above 0"),
+        (TrainConfig, {"learning_rate": float("nan")}, r"learning_rate=nan"),
+        (TrainConfig, {"warmup_ratio": 1.0}, r"warmup_ratio=1\.0"),
+        (TrainConfig, {"weight_decay": -0.1}, r"weight_decay=-0\.1"),
+        (TrainConfig, {"seed": -1}, r"seed=-1"),
+        (DataConfig, {"synth_share": 1.5}, r"data\.synth_share=1\.5: must lie in \[0, 1\]"),
+        (DataConfig, {"base": None, "synth": None}, r"nothing to train on"),
+        (DataConfig, {"world_samples": 0}, r"data\.world_samples=0"),
+        (ModelConfig, {"max_tokens": 0}, r"model\.max_tokens=0"),
+    ],
+)
+def test_a_bad_value_is_named(kind: type, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**values)
+
+
+def test_the_yaml_composes_and_agrees_with_the_defaults() -> None:
+    register()
+    assert compose_typed("train", TrainConfig) == TrainConfig()
+    changed = compose_typed("train", TrainConfig, ["data.synth=null", "max_steps=7"])
+    assert (changed.data.synth, changed.data.share, changed.max_steps) == (None, 0.0, 7)
+    with pytest.raises(ConfigError, match="max_step"):
+        compose_typed("train", TrainConfig, ["max_step=7"])
+
+
+def test_help_needs_no_deep_learning() -> None:
+    code = (
+        "import sys, imgdiff.train.config, imgdiff.train.run, imgdiff.launch;"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'lightning')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
