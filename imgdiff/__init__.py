@@ -1,3 +1,3 @@
-"""Make image-difference instruction data, fine-tune multimodal models on it, measure what that did."""
+"""Make image-difference data, fine-tune multimodal models on it, measure what that did."""
 
 __version__ = "0.1.0"

@@ -39,8 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("settings", nargs="*", help="further settings of imgdiff.synth")
     args = parser.parse_args()
-    settings = ("source.split=validation", f"source.limit={args.pairs}", "seed=1")
+    settings = ("source.split=validation", f"source.limit={args.pairs}", "seed=1", *args.settings)
     command = [sys.executable, "-m", "imgdiff.synth", *settings, *OPEN, f"output_dir={OUTPUT}"]
     subprocess.run(command, check=True)
     rows = thresholds()

@@ -25,8 +25,7 @@ from imgdiff.mini.scene import (
     SceneObject,
     Split,
     allowed,
-    colours_of,
-    combination_split,
+    belongs,
     draw_scene,
     place,
     replace_object,
@@ -34,7 +33,7 @@ from imgdiff.mini.scene import (
 )
 from imgdiff.mini.shapes import CATEGORIES, COLOURS
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 _CELLS = tuple(range(GRID * GRID))
 
 
@@ -78,11 +77,19 @@ def drawable(caption: str, split: str) -> bool:
         sketch = parse_caption(caption)
     except DataError:
         return False
-    world = split_named(split)
-    return len({p.category for p in sketch.objects}) == len(sketch.objects) and not any(
-        phrase.colour and not allowed(phrase.category, phrase.colour, world)
-        for phrase in sketch.objects
-    )
+    distinct = len({p.category for p in sketch.objects}) == len(sketch.objects)
+    return distinct and bool(_grounds_for([sketch], split_named(split)))
+
+
+def _grounds_for(sketches: Sequence[Sketch], split: Split) -> list[str]:
+    """Grounds on which every sketch may be drawn in `split`, given the grounds that they name."""
+    named = {sketch.ground for sketch in sketches if sketch.ground}
+    return [
+        ground
+        for ground in GROUNDS
+        if named <= {ground}
+        and all(allowed([p.category for p in s.objects], ground, split) for s in sketches)
+    ]
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -221,11 +228,11 @@ class RenderGenerator(_Weightless):
         changed = _changed_object(left, right)
         if changed is None:
             return Refusal(reason="edit does not replace exactly one object")
-        for text in (pair.left, pair.right):
-            if not drawable(text, self.split.value):
-                return Refusal(reason="combination held out of this world", detail=text)
+        grounds = _grounds_for([left, right], self.split)
+        if not grounds:
+            return Refusal(reason="combination held out of this world", detail=pair.right)
         rng = np.random.default_rng(pair.seed)
-        scene = scene_from(left, rng, self.split)
+        scene = scene_from(left, rng, self.split, grounds)
         return self._render(pair, scene, changed, right.objects[changed], rng)
 
     def _render(
@@ -257,10 +264,10 @@ class RenderGenerator(_Weightless):
             return "ignored", scene
         draw -= config.ignored_share
         if draw < config.redrawn_share:
-            return "redrawn", _redrawn(edited, rng)
+            return "redrawn", _redrawn(edited, rng, self.split)
         draw -= config.redrawn_share
         if draw < config.side_effect_share and len(edited.objects) > 1:
-            return "side effect", _recoloured(edited, changed, rng, self.split)
+            return "side effect", _recoloured(edited, changed, rng)
         return "replaced", edited
 
 
@@ -275,31 +282,32 @@ def _changed_object(left: Sketch, right: Sketch) -> int | None:
     return differing[0] if len(differing) == 1 else None
 
 
-def scene_from(sketch: Sketch, rng: np.random.Generator, split: Split) -> Scene:
+def scene_from(
+    sketch: Sketch, rng: np.random.Generator, split: Split, grounds: Sequence[str] = GROUNDS
+) -> Scene:
     """A scene that the sketch describes; what the sketch leaves open is drawn from rng.
 
-    Where the split owns no named combination, the first object without a named colour gets one
-    of the split's own colours, so that the scene belongs to it.
+    The ground is one of `grounds`, by preference one that makes the scene belong to `split`.
     """
-    owned = any(
-        p.colour and combination_split(p.category, p.colour) is split for p in sketch.objects
+    categories = [phrase.category for phrase in sketch.objects]
+    objects = tuple(
+        place(
+            rng,
+            phrase.category,
+            phrase.colour or _one_of(rng, tuple(COLOURS)),
+            phrase.size or _one_of(rng, SIZES),
+            cell,
+        )
+        for phrase, cell in zip(sketch.objects, _cells_for(sketch, rng), strict=True)
     )
-    objects = []
-    for phrase, cell in zip(sketch.objects, _cells_for(sketch, rng), strict=True):
-        colour = phrase.colour
-        if colour is None:
-            own = colours_of(phrase.category, split)
-            colours = own if own and not owned else _allowed_colours(phrase.category, split)
-            owned = owned or bool(own)
-            colour = colours[int(rng.integers(len(colours)))]
-        size = phrase.size or SIZES[int(rng.integers(len(SIZES)))]
-        objects.append(place(rng, phrase.category, colour, size, cell))
-    ground = sketch.ground or GROUNDS[int(rng.integers(len(GROUNDS)))]
-    return Scene(objects=tuple(objects), ground=ground, ground_seed=int(rng.integers(2**31)))
+    open_grounds = [sketch.ground] if sketch.ground else list(grounds)
+    own = [ground for ground in open_grounds if belongs(categories, ground, split)]
+    ground = _one_of(rng, own or open_grounds)
+    return Scene(objects=objects, ground=ground, ground_seed=int(rng.integers(2**31)))
 
 
-def _allowed_colours(category: str, split: Split) -> tuple[str, ...]:
-    return tuple(c for c in COLOURS if allowed(category, c, split))
+def _one_of(rng: np.random.Generator, options: Sequence[str]) -> str:
+    return options[int(rng.integers(len(options)))]
 
 
 def _cells_for(sketch: Sketch, rng: np.random.Generator) -> list[int]:
@@ -322,32 +330,33 @@ def _holds(relation: str, first: int, second: int) -> bool:
 
 def _exchange(item: SceneObject, wanted: NounPhrase, rng: np.random.Generator) -> SceneObject:
     """Another object at the same place and size; keeps the colour unless the words name one."""
-    colour = wanted.colour or item.colour
-    if wanted.colour is None and not allowed(wanted.category, colour, Split.train):
-        options = colours_of(wanted.category, Split.train)
-        colour = options[int(rng.integers(len(options)))]
     return dataclasses.replace(
-        item, category=wanted.category, colour=colour, seed=int(rng.integers(2**31))
+        item,
+        category=wanted.category,
+        colour=wanted.colour or item.colour,
+        seed=int(rng.integers(2**31)),
     )
 
 
-def _redrawn(scene: Scene, rng: np.random.Generator) -> Scene:
+def _redrawn(scene: Scene, rng: np.random.Generator, split: Split) -> Scene:
     """Same objects, other places, other poses, another ground: a generator that lost the layout."""
     cells = rng.permutation(len(_CELLS))[: len(scene.objects)]
     objects = tuple(
         place(rng, item.category, item.colour, item.size, int(cell))
         for item, cell in zip(scene.objects, cells, strict=True)
     )
-    ground = GROUNDS[int(rng.integers(len(GROUNDS)))]
-    return Scene(objects=objects, ground=ground, ground_seed=int(rng.integers(2**31)))
+    categories = [item.category for item in objects]
+    grounds = [ground for ground in GROUNDS if allowed(categories, ground, split)]
+    return Scene(
+        objects=objects, ground=_one_of(rng, grounds), ground_seed=int(rng.integers(2**31))
+    )
 
 
-def _recoloured(scene: Scene, changed: int, rng: np.random.Generator, split: Split) -> Scene:
+def _recoloured(scene: Scene, changed: int, rng: np.random.Generator) -> Scene:
     others = [index for index in range(len(scene.objects)) if index != changed]
     index = others[int(rng.integers(len(others)))]
     item = scene.objects[index]
-    colours = [c for c in _allowed_colours(item.category, split) if c != item.colour]
-    colour = colours[int(rng.integers(len(colours)))]
+    colour = _one_of(rng, [name for name in COLOURS if name != item.colour])
     return replace_object(scene, index, dataclasses.replace(item, colour=colour))
 
 

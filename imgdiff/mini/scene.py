@@ -1,9 +1,10 @@
 """Scenes of the procedural world: what is where, sampled from a seed, and drawn to pixels.
 
 A scene is a 2x2 grid of cells on a textured ground; each cell holds at most one object. Frame:
-pixels of the scene, origin top left. Splits are disjoint: every (category, colour) combination
-belongs to one split, train scenes hold train combinations only, validation and test scenes hold at
-least one combination of their own and otherwise train combinations.
+pixels of the scene, origin top left. Splits are disjoint by what appears together: every pair of
+categories, and every (category, ground) for scenes of one object, belongs to one split. Train
+scenes hold train combinations only, validation and test scenes hold at least one combination of
+their own and otherwise train combinations.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import enum
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,38 +85,39 @@ class Drawing:
 
 
 @functools.cache
-def combination_split(category: str, colour: str) -> Split:
-    """Which world owns (category, colour): 10 % validation, 10 % test, 80 % train, by hash."""
-    bucket = hashlib.sha256(f"{category}|{colour}".encode()).digest()[0] % 10
+def combination_split(first: str, second: str) -> Split:
+    """Which world owns two things in one scene: 10 % validation, 10 % test, 80 % train, by hash.
+
+    The things are two categories, or the category of a lone object and its ground; order is free.
+    """
+    one, two = sorted((first, second))
+    bucket = hashlib.sha256(f"{one}|{two}".encode()).digest()[0] % 10
     if bucket == 0:
         return Split.validation
     return Split.test if bucket == 1 else Split.train
 
 
-@functools.cache
-def colours_of(category: str, split: Split) -> tuple[str, ...]:
-    """Colours that `category` has in the combinations of `split` (may be empty)."""
-    return tuple(c for c in COLOURS if combination_split(category, c) is split)
+def combinations(categories: Sequence[str], ground: str) -> list[tuple[str, str]]:
+    """What appears together in a scene of these categories."""
+    if len(categories) == 1:
+        return [(categories[0], ground)]
+    return list(itertools.combinations(categories, 2))
 
 
-def allowed(category: str, colour: str, split: Split) -> bool:
-    """Whether a scene of `split` may show this combination."""
-    return combination_split(category, colour) in (Split.train, split)
+def allowed(categories: Sequence[str], ground: str, split: Split) -> bool:
+    """Whether a scene of `split` may show these categories on this ground."""
+    owners = {combination_split(*pair) for pair in combinations(categories, ground)}
+    return owners <= {Split.train, split}
+
+
+def belongs(categories: Sequence[str], ground: str, split: Split) -> bool:
+    """Whether these categories make a scene of `split`: allowed, and one combination its own."""
+    owners = {combination_split(*pair) for pair in combinations(categories, ground)}
+    return owners <= {Split.train, split} and split in owners
 
 
 def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
     return choices[int(rng.integers(len(choices)))]
-
-
-def sample_combination(
-    rng: np.random.Generator, split: Split, avoid: frozenset[str] = frozenset()
-) -> tuple[str, str]:
-    """A (category, colour) owned by `split`, of a category not in `avoid`."""
-    while True:
-        category = _pick(rng, tuple(CATEGORIES))
-        colours = colours_of(category, split)
-        if colours and category not in avoid:
-            return category, _pick(rng, colours)
 
 
 def place(
@@ -145,16 +148,20 @@ def sample_scene(rng: np.random.Generator, split: Split, count: int | None = Non
     """
     if count is None:
         count = 1 + int(rng.choice(len(OBJECT_COUNT_WEIGHTS), p=OBJECT_COUNT_WEIGHTS))
+    names = tuple(CATEGORIES)
+    while True:  # a few draws: most sets of categories belong to train, fewer to the others
+        categories = [names[int(index)] for index in rng.permutation(len(names))[:count]]
+        ground = _pick(rng, GROUNDS)
+        if belongs(categories, ground, split):
+            break
     cells = rng.permutation(GRID * GRID)[:count]
-    owner = int(rng.integers(count))  # the object that makes the scene one of this split
-    objects: list[SceneObject] = []
-    for index, cell in enumerate(cells):
-        world = split if index == owner else Split.train
-        category, colour = sample_combination(rng, world, frozenset(o.category for o in objects))
-        objects.append(place(rng, category, colour, _pick(rng, SIZES), int(cell)))
+    objects = [
+        place(rng, category, _pick(rng, tuple(COLOURS)), _pick(rng, SIZES), int(cell))
+        for category, cell in zip(categories, cells, strict=True)
+    ]
     return Scene(
-        objects=tuple(sorted(objects, key=lambda o: o.cell)),
-        ground=_pick(rng, GROUNDS),
+        objects=tuple(sorted(objects, key=lambda item: item.cell)),
+        ground=ground,
         ground_seed=int(rng.integers(2**31)),
     )
 

@@ -1,0 +1,219 @@
+"""Answers of LLaVA-1.5, LLaVA-NeXT and Llama checkpoints: a `Chat` over transformers.
+
+Prompts come from `chat_templates`, never from a checkpoint's own template. All questions about an
+image share its part of the prompt: the image is encoded, and the decoder runs over it, once per
+batch. Rows of a batch are equally long and batches have one fixed size, so there is no padding and
+an answer does not depend on what it is asked together with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from PIL import Image
+from typing_extensions import Self
+
+from imgdiff.backends.chat_templates import IMAGE_TOKEN, TEMPLATES, encode_prompt, image_token_id
+from imgdiff.backends.checkpoints import content_identity, fixed_batches, locate
+from imgdiff.backends.configs import VlmConfig
+from imgdiff.backends.decoding import (
+    Sampling,
+    decode,
+    joined,
+    recalled,
+    remembered,
+    rows_of,
+)
+from imgdiff.backends.loading import clean, device, dtype_name, effective_dtype
+from imgdiff.backends.vlm_families import Family, family_of
+from imgdiff.core.errors import BackendError, ConfigError, DataError
+from imgdiff.core.identity import image_id
+from imgdiff.core.images import to_rgb
+
+KEY = "chat.model"
+VERSION = 1  # of everything below that changes an answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """An RGB image, its content id, what it can be batched with, and how many tokens it takes."""
+
+    image: Image.Image
+    key: str
+    shape: Hashable
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """One question as tokens. The first `shared` ids end with its image (0 without one)."""
+
+    index: int
+    ids: tuple[int, ...]
+    shared: int
+    picture: _Picture | None
+    seed: int
+
+    @property
+    def group(self) -> tuple[Hashable, int]:
+        """Questions of one group can share a batch."""
+        return (self.picture.shape if self.picture else None, len(self.ids))
+
+
+class VlmChat:
+    """Greedy (or seeded) answers; a `Chat`. The family follows config.json's `model_type`."""
+
+    def __init__(self, config: VlmConfig) -> None:
+        self._config = config
+        self._template = TEMPLATES[config.template.value]
+        self._family: Family | None = None
+
+    @property
+    def identity(self) -> str:
+        """Checkpoint contents, number type, template, decoding, version of the preprocessing."""
+        config = self._config
+        folder = locate(KEY, config.model)
+        how = "greedy" if config.temperature == 0 else f"t{config.temperature}p{config.top_p}"
+        return (
+            f"vlm:{content_identity(folder)}:{dtype_name(config.dtype)}:{self._template.name}:"
+            f"{how}:{config.max_new_tokens}:v{VERSION}"
+        )
+
+    def __enter__(self) -> Self:
+        """Load the weights; BackendError where they are not on this machine."""
+        folder = locate(KEY, self._config.model)
+        family = family_of(KEY, self._config.model, folder)
+        self._family = family(folder, effective_dtype(self._config.dtype))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the weights."""
+        self._family = None
+
+    def chat(
+        self,
+        images: Sequence[Image.Image | None],
+        questions: Sequence[str],
+        seeds: Sequence[int] | None = None,
+    ) -> list[str]:
+        """One answer per (image, question), stripped; None asks without an image.
+
+        A question need not say `<image>`: the image goes first. Sampling (temperature > 0) needs
+        one seed per question; the answer then depends on that seed and not on the batch.
+        """
+        if len(images) != len(questions) or (seeds is not None and len(seeds) != len(questions)):
+            raise DataError("chat needs one image (or None), question and seed for each answer")
+        if seeds is None and self._config.temperature > 0:
+            raise ConfigError(
+                f"chat.temperature={self._config.temperature}: sampling needs a seed per question; "
+                "pass seeds or set chat.temperature=0"
+            )
+        answers = [""] * len(questions)
+        with torch.inference_mode():
+            asked = self._asked(images, questions, seeds or [0] * len(questions))
+            for group in _grouped(asked):
+                for index, answer in self._answer_group(group):
+                    answers[index] = answer
+        return answers
+
+    def _parts(self) -> Family:
+        if self._family is None:
+            raise BackendError("VlmChat holds its weights inside `with` only; enter it first")
+        return self._family
+
+    def _asked(
+        self,
+        images: Sequence[Image.Image | None],
+        questions: Sequence[str],
+        seeds: Sequence[int],
+    ) -> list[_Asked]:
+        pictures = _Pictures(self._parts())
+        items = zip(images, questions, seeds, strict=True)
+        return [
+            self._one_asked(index, pictures.get(image), clean(question), seed)
+            for index, (image, question, seed) in enumerate(items)
+        ]
+
+    def _one_asked(self, index: int, picture: _Picture | None, question: str, seed: int) -> _Asked:
+        tokenizer = self._parts().tokenizer
+        if picture is None:
+            ids = encode_prompt(tokenizer, question, [], self._template)
+            return _Asked(index=index, ids=tuple(ids), shared=0, picture=None, seed=seed)
+        shown = question if IMAGE_TOKEN in question else f"{IMAGE_TOKEN}\n{question}"
+        ids = encode_prompt(tokenizer, shown, [picture.tokens], self._template)
+        shared = ids.index(image_token_id(tokenizer)) + picture.tokens
+        return _Asked(index=index, ids=tuple(ids), shared=shared, picture=picture, seed=seed)
+
+    def _answer_group(self, group: Sequence[_Asked]) -> Iterator[tuple[int, str]]:
+        """(index, answer) of questions of one group."""
+        family, config = self._parts(), self._config
+        sampling = Sampling(temperature=config.temperature, top_p=config.top_p)
+        for batch, count in fixed_batches(group, config.batch_size):
+            cache = self._cache_of(batch)
+            suffixes = torch.tensor([item.ids[item.shared :] for item in batch], device=device())
+            seeds = [item.seed for item in batch]
+            tokens = decode(family, suffixes, cache, config.max_new_tokens, sampling, seeds)
+            for item, answer in zip(batch[:count], tokens, strict=False):
+                text = family.tokenizer.decode(answer, skip_special_tokens=True)
+                yield item.index, text.strip()
+
+    def _cache_of(self, batch: Sequence[_Asked]) -> Any:
+        """The decoder's memory of each row's prompt up to its image; None without images."""
+        pictures = {item.picture.key: item.picture for item in batch if item.picture}
+        if not pictures:
+            return None
+        family, shared = self._parts(), batch[0].shared
+        memories = []
+        for part, count in fixed_batches(list(pictures.values()), self._config.image_batch_size):
+            features = family.features([picture.image for picture in part])
+            opening = batch[0].ids[: shared - features.shape[1]]
+            ids = torch.tensor([opening] * len(part), device=device())
+            inputs = torch.cat((family.embed(ids), features.to(family.model.dtype)), dim=1)
+            memories.append(rows_of(remembered(family, inputs), count))
+        rows = {key: row for row, key in enumerate(pictures)}
+        wanted = [rows[item.picture.key] for item in batch if item.picture]
+        return recalled(joined(memories), wanted)
+
+
+class _Pictures:
+    """Images as `_Picture`s; one that is asked about often is hashed once."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._known: dict[int, _Picture] = {}
+        self._tokens: dict[Hashable, int] = {}
+
+    def get(self, image: Image.Image | None) -> _Picture | None:
+        """The picture of an image object, which must outlive this."""
+        if image is None:
+            return None
+        if id(image) not in self._known:
+            rgb = to_rgb(image)
+            shape = self._family.shape_of(rgb)
+            if shape not in self._tokens:
+                self._tokens[shape] = self._family.features([rgb]).shape[1]
+            self._known[id(image)] = _Picture(
+                image=rgb, key=image_id(rgb), shape=shape, tokens=self._tokens[shape]
+            )
+        return self._known[id(image)]
+
+
+def _grouped(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
+    """Questions that can share a batch, those about one image side by side."""
+    groups: dict[Hashable, list[_Asked]] = {}
+    for item in asked:
+        groups.setdefault(item.group, []).append(item)
+    for group in groups.values():
+        by_image: dict[str, list[_Asked]] = {}
+        for item in group:
+            by_image.setdefault(item.picture.key if item.picture else "", []).append(item)
+        yield [item for items in by_image.values() for item in items]

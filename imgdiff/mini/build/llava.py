@@ -1,0 +1,315 @@
+"""The mini LLaVA-1.5: a chat model of single images, the base that users fine-tune."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    LlamaTokenizer,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaImageProcessorPil,
+    LlavaProcessor,
+)
+
+from imgdiff.backends.chat_templates import Exchange, image_token_id
+from imgdiff.backends.checkpoints import mini_root
+from imgdiff.core.files import write_json
+from imgdiff.core.identity import seed_for
+from imgdiff.mini.build.cards import Card, Stopwatch, machine, write_card
+from imgdiff.mini.build.clip import training_scenes
+from imgdiff.mini.build.drawn import Scenes
+from imgdiff.mini.build.export import copy_folder, export
+from imgdiff.mini.build.llama_tokenizer import build_tokenizer
+from imgdiff.mini.build.llava_exam import evaluate
+from imgdiff.mini.build.loop import LoopConfig, autocast, device, train
+from imgdiff.mini.build.muon import muon
+from imgdiff.mini.build.views import MEAN_COLOUR, Shot, shot
+from imgdiff.mini.build.vlm_parts import (
+    LEAN,
+    Trainee,
+    in_other_colours,
+    language_config,
+    load_tower,
+    pack,
+    parameter_count,
+    patch_labels,
+    vision_config,
+    without_colours,
+)
+from imgdiff.mini.instructions import sample_turn
+from imgdiff.mini.scene import SCENE_PX
+
+log = logging.getLogger(__name__)
+
+NAME = "llava"
+IMAGE_PX, PATCH_PX = 192, 16
+GRID = IMAGE_PX // PATCH_PX
+LAYERS, WIDTH, INNER = 3, 192, 384
+SNAPSHOTS = "llava-snapshots"
+FRAMED_SHARE = 0.4  # of images on a larger canvas: the tower meets objects at many scales
+FRAME_PX = (SCENE_PX, 276)
+FRAME_COLOURS = (MEAN_COLOUR, (0, 0, 0), (255, 255, 255), (200, 200, 200))
+SECOND_TURN_SHARE = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How much to train. A snapshot with its figures is kept every `snapshot_every` steps."""
+
+    steps: int
+    learning_rate: float
+    scenes: int
+    images: int  # per step
+    dialogues: int  # per image
+    tower_steps: int  # on the patches alone, before
+    tower_images: int  # per such step
+    snapshot_every: int
+    held_out: int
+    compiled: bool  # fuse layers: worth it for long runs
+
+
+FULL = Recipe(
+    steps=1_400,
+    learning_rate=1e-3,
+    scenes=20_000,
+    images=10,
+    dialogues=6,
+    tower_steps=400,
+    tower_images=24,
+    snapshot_every=200,
+    held_out=150,
+    compiled=True,
+)
+QUICK = Recipe(
+    steps=4,
+    learning_rate=1e-3,
+    scenes=16,
+    images=2,
+    dialogues=2,
+    tower_steps=2,
+    tower_images=2,
+    snapshot_every=2,
+    held_out=4,
+    compiled=False,
+)
+
+
+def blank_model(work: Path, tokenizer: LlamaTokenizer) -> LlavaForConditionalGeneration:
+    """The untrained model around the mini CLIP's tower (a random tower where there is none)."""
+    config = LlavaConfig(
+        vision_config=vision_config(work, IMAGE_PX).to_dict(),
+        text_config=language_config(tokenizer, LAYERS, WIDTH, INNER).to_dict(),
+        image_token_index=image_token_id(tokenizer),
+        image_seq_length=GRID**2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        projector_hidden_act="gelu",
+        tie_word_embeddings=False,
+    )
+    model = LlavaForConditionalGeneration(config)
+    model.set_attn_implementation(LEAN)
+    if not load_tower(model, work):
+        log.warning("%s: no mini CLIP in %s; the vision tower starts from noise", NAME, work)
+    return model
+
+
+def processor_of(tokenizer: LlamaTokenizer) -> LlavaProcessor:
+    """Pad to a square with CLIP's mean colour, then scale."""
+    images = LlavaImageProcessorPil(
+        do_pad=True,
+        size={"shortest_edge": IMAGE_PX},
+        crop_size={"height": IMAGE_PX, "width": IMAGE_PX},
+    )
+    return LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=PATCH_PX,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+
+
+@dataclass(kw_only=True)
+class Lessons:
+    """Draws the batch of a step and its losses; depends on the scenes and (seed, step) only."""
+
+    trainee: Trainee
+    scenes: Scenes
+    tokenizer: LlamaTokenizer
+    processor: LlavaProcessor
+    recipe: Recipe
+    seed: int = 0
+
+    def loss_of(self, step: int) -> dict[str, Tensor]:
+        """Losses of the answers and of the patches."""
+        rng = np.random.default_rng(seed_for(self.seed, str(step), NAME))
+        count = self.recipe.images
+        shots, pixels, labels = self._looks(count, count, rng)
+        dialogues = [
+            [dialogue(source, rng) for _ in range(self.recipe.dialogues)] for source in shots
+        ]
+        with autocast():
+            patches = self.trainee.patches(pixels)
+            dense = self.trainee.dense_loss(patches, labels)
+            patches = patches[:count]
+            packed = pack(self.tokenizer, dialogues, patches.shape[1])
+            return {
+                **self.trainee.answer_losses(self.trainee.projected(patches), packed),
+                "dense": 0.3 * dense,
+            }
+
+    def sharpening_loss_of(self, step: int) -> dict[str, Tensor]:
+        """The loss of the patches alone, on more images, half of them in other colours."""
+        rng = np.random.default_rng(seed_for(self.seed, str(step), f"{NAME}-tower"))
+        half = self.recipe.tower_images // 2
+        _, pixels, labels = self._looks(half, half, rng)
+        with autocast():
+            return {"dense": self.trainee.dense_loss(self.trainee.patches(pixels), labels)}
+
+    def _looks(
+        self, true: int, recoloured: int, rng: np.random.Generator
+    ) -> tuple[list[Shot], Tensor, Tensor]:
+        """Random scenes, what the model sees of them and of more in other colours, patch labels."""
+        chosen = rng.integers(len(self.scenes), size=true + recoloured)
+        shots = [shot(self.scenes, int(index)) for index in chosen]
+        framed = [framed_shot(source, rng) for source in shots]
+        images = [image for image, _ in framed[:true]]
+        images += [in_other_colours(image, rng) for image, _ in framed[true:]]
+        pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        owners = np.stack([owners for _, owners in framed])
+        labels = patch_labels(owners, [s.scene for s in shots], GRID)
+        return shots[:true], pixels, without_colours(labels, true)
+
+
+def framed_shot(source: Shot, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
+    """The scene, or (FRAMED_SHARE) the scene somewhere on a larger plain canvas; owners alike.
+
+    The owner map is padded to a square and scaled to IMAGE_PX as the processor scales the image.
+    """
+    if rng.random() >= FRAMED_SHARE:
+        return source.image, squared(source.owners)
+    wide, high = (int(v) for v in rng.integers(FRAME_PX[0], FRAME_PX[1] + 1, size=2))
+    place = (int(rng.integers(wide - SCENE_PX + 1)), int(rng.integers(high - SCENE_PX + 1)))
+    image = Image.new("RGB", (wide, high), FRAME_COLOURS[int(rng.integers(len(FRAME_COLOURS)))])
+    owners = Image.new("L", (wide, high))
+    image.paste(source.image, place)
+    owners.paste(source.owners, place)
+    return image, squared(owners)
+
+
+def squared(owners: Image.Image) -> np.ndarray:
+    """An owner map in the frame of the model's square image [IMAGE_PX IMAGE_PX]."""
+    side = max(owners.size)
+    canvas = Image.new("L", (side, side))
+    canvas.paste(owners, ((side - owners.width) // 2, (side - owners.height) // 2))
+    return np.asarray(canvas.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.NEAREST))
+
+
+def dialogue(source: Shot, rng: np.random.Generator) -> list[Exchange]:
+    """One question about the scene, sometimes a second one after it."""
+    first = sample_turn(source.scene, rng)
+    turns = [Exchange(f"<image>\n{first.question}", first.answer)]
+    if rng.random() < SECOND_TURN_SHARE:
+        second = sample_turn(source.scene, rng)
+        turns.append(Exchange(second.question, second.answer))
+    return turns
+
+
+def fit(work: Path, recipe: Recipe) -> float:
+    """Train (or resume) into `work/llava`; the minutes that all calls took together."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    processor = processor_of(tokenizer)
+    trainee = Trainee(blank_model(work, tokenizer)).to(device())
+    lessons = Lessons(
+        trainee=trainee,
+        scenes=training_scenes(work, recipe.scenes),
+        tokenizer=tokenizer,
+        processor=processor,
+        recipe=recipe,
+    )
+    watch = Stopwatch(work / f"{NAME}.minutes.json")
+
+    def loss_of(step: int) -> dict[str, Tensor]:
+        if step > 0 and step % recipe.snapshot_every == 0:
+            export(trainee.llava, [processor], work / SNAPSHOTS / f"{step:05d}")
+            watch.note()
+        return lessons.loss_of(step)
+
+    if recipe.compiled:
+        trainee.compile_layers()
+    tower = LoopConfig(steps=recipe.tower_steps, learning_rate=recipe.learning_rate, warmup=50)
+    train(trainee, lessons.sharpening_loss_of, tower, work / f"{NAME}-tower.state.pt", muon)
+    loop = LoopConfig(steps=recipe.steps, learning_rate=recipe.learning_rate, warmup=50)
+    train(trainee, loss_of, loop, work / f"{NAME}.state.pt", muon)
+    export(trainee.llava, [processor], work / SNAPSHOTS / f"{recipe.steps:05d}")
+    return watch.note()
+
+
+def build(work: Path, *, quick: bool = False) -> dict[str, float]:
+    """Train (or resume), save and measure; the held-out figures, also in `metrics.json`.
+
+    Snapshots with their figures stay in `work/llava-snapshots`, one folder per step count; the
+    last one becomes `work/llava`, and replaces the checkpoint that ships with the package unless
+    `quick`.
+    """
+    recipe = QUICK if quick else FULL
+    minutes = fit(work, recipe)
+    for folder in sorted((work / SNAPSHOTS).iterdir()):
+        if not (folder / "metrics.json").exists():
+            write_json(folder / "metrics.json", evaluate(str(folder), recipe.held_out))
+    return publish(work, recipe, recipe.steps, minutes, ship=not quick)
+
+
+def publish(
+    work: Path, recipe: Recipe, steps: int, minutes: float, *, ship: bool
+) -> dict[str, float]:
+    """Make the snapshot of `steps` steps the finished checkpoint; its figures."""
+    folder = work / NAME
+    copy_folder(work / SNAPSHOTS / f"{steps:05d}", folder)
+    metrics = {
+        "parameters": float(parameter_count(folder)),
+        "steps": float(steps),
+        "minutes": round(minutes, 1),
+        **evaluate(str(folder), recipe.held_out),
+    }
+    write_card(folder, card_of(recipe, steps), metrics)
+    if ship:
+        copy_folder(folder, mini_root() / NAME)
+    return metrics
+
+
+def card_of(recipe: Recipe, steps: int) -> Card:
+    """The checkpoint in words."""
+    return Card(
+        title="imgdiff mini LLaVA",
+        architecture=(
+            f"`LlavaForConditionalGeneration` of transformers: the mini CLIP's tower at {IMAGE_PX} "
+            f"px ({GRID**2} tokens, interpolated positions), a two-layer GELU projector, Llama of "
+            f"width {WIDTH} with {LAYERS} layers, template vicuna_v1, images padded to a square. "
+            "float16 weights."
+        ),
+        training=(
+            f"{steps} steps (of a schedule of {recipe.steps}) on {recipe.scenes} drawn scenes of "
+            f"the train world, {recipe.images} images a step with {recipe.dialogues} dialogues "
+            f"each, on {machine()}.",
+            "Single images only, never a pair: questions on colour, count, existence, relation, "
+            "name, ground and size, captions and multiple choice.",
+            f"{FRAMED_SHARE:.0%} of the images lie on a larger plain canvas, so that the tower, "
+            "which was trained along (with the category and colour of each patch as a further "
+            "target), knows objects at several scales.",
+        ),
+        use="`VlmConfig(model='mini:llava')`, or as the model that `imgdiff.train` fine-tunes.",
+        limits=(
+            "Stopped early: it often confuses similar objects. That leaves room for what "
+            "image-difference data can teach.",
+            "Was never shown two images at once.",
+        ),
+    )

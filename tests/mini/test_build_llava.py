@@ -1,0 +1,258 @@
+"""The recipes of the two vision-language models: tokenizer, packing, a few steps of each."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoTokenizer,
+    LlamaTokenizerFast,
+    LlavaForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
+    LlavaNextProcessor,
+    LlavaProcessor,
+)
+
+from imgdiff.backends.chat_templates import IGNORED, Exchange, encode
+from imgdiff.core.geometry import Box
+from imgdiff.mini.build import describer, llava
+from imgdiff.mini.build.describer_exam import region_questions, says, says_both
+from imgdiff.mini.build.describer_tasks import asked_regions, jittered, pair_dialogue
+from imgdiff.mini.build.drawn import sampled
+from imgdiff.mini.build.llama_tokenizer import build_tokenizer
+from imgdiff.mini.build.llava_exam import Asked, graded, questions
+from imgdiff.mini.build.views import shot
+from imgdiff.mini.build.vlm_parts import Trainee, attention_bias, pack, patch_labels
+from imgdiff.mini.instructions import Turn
+from imgdiff.mini.scene import Split
+from imgdiff.mini.shapes import CATEGORIES, COLOURS
+
+SPACE_WORDS = [*CATEGORIES, *COLOURS]
+
+
+def test_tokenizer_is_the_same_every_time() -> None:
+    first, second = build_tokenizer(), build_tokenizer()
+    assert first.get_vocab() == second.get_vocab()
+    assert len(first) <= 962
+    assert first.convert_tokens_to_ids(["<unk>", "<s>", "</s>", "<0x00>"]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("word", SPACE_WORDS)
+def test_every_answer_word_is_one_token(word: str) -> None:
+    assert len(build_tokenizer().tokenize(f"a {word}")) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "x", "A small red apple.", "a  b ", "  two blanks first", "12.50", "[0.40, 0.07]",
+        "é漢🙂", "a\nb\t\r\n", "<0x41>", "\u202e\u200b", "\x00\x7f", "\U0001d518", "x" * 5000,
+    ],
+)  # fmt: skip
+def test_text_comes_back(text: str) -> None:
+    tokenizer = build_tokenizer()
+    back = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))
+    assert back == (text if not text.startswith(" ") else text[1:])
+
+
+def test_digits_are_single() -> None:
+    assert build_tokenizer().tokenize("1234 5") == ["▁", "1", "2", "3", "4", "▁", "5"]
+
+
+@pytest.mark.parametrize("loader", [AutoTokenizer, LlamaTokenizerFast])
+def test_saved_tokenizer_opens(loader: type, tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    opened = loader.from_pretrained(tmp_path)
+    text = "USER: <image>\nWhat is it? ASSISTANT: A cat.</s>USER: 漢"
+    assert opened(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert opened("a")["input_ids"][0] == opened.bos_token_id == 1
+    assert opened.convert_tokens_to_ids("<image>") == len(opened) - 1
+
+
+def test_packed_loss_is_the_mean_over_separate_dialogues() -> None:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    trainee = Trainee(llava.blank_model(Path("/nowhere"), tokenizer)).eval()
+    trainee.llava.set_attn_implementation("eager")
+    dialogues = [
+        [Exchange("<image>\nWhat is it?", "A cat.")],
+        [Exchange("<image>\nIs there a dog?", "Yes."), Exchange("Where?", "Left of the cat.")],
+    ]
+    pixels = torch.randn(1, 3, llava.IMAGE_PX, llava.IMAGE_PX)
+    with torch.no_grad():
+        features = trainee.projected(trainee.patches(pixels))
+        count = features.shape[1]
+        together = trainee.answer_losses(features, pack(tokenizer, [dialogues], count))["answer"]
+        total, tokens = 0.0, 0
+        for turns in dialogues:
+            coded = encode(tokenizer, turns, [count])
+            out = trainee.llava(
+                input_ids=torch.tensor([coded.input_ids]),
+                labels=torch.tensor([coded.labels]),
+                pixel_values=pixels,
+            )
+            total += float(out.loss) * coded.supervised
+            tokens += coded.supervised
+    assert float(together) == pytest.approx(total / tokens, rel=2e-3)
+
+
+def test_dialogues_do_not_see_each_other() -> None:
+    tokenizer = build_tokenizer()
+    rows = [[[Exchange("<image>\na", "b")], [Exchange("<image>\nc", "d")]]]
+    packed = pack(tokenizer, rows, 3)
+    seen = attention_bias(packed)[0, 0] == 0
+    segments = packed.segments_BT[0]
+    first, second = (int((segments == k).nonzero()[-1]) for k in (1, 2))
+    assert not seen[second, segments == 1].any()
+    assert seen[second, segments == 0].all()
+    assert seen[second, segments == 2].all()
+    assert not seen[first, segments == 2].any()
+    starts = packed.positions_BT[0][[int((segments == k).nonzero()[0]) for k in (1, 2)]]
+    assert starts[0] == starts[1]
+
+
+def test_patch_labels_follow_the_owners() -> None:
+    scene = sampled(Split.train, 1).scenes[0]
+    owners = np.zeros((1, 32, 32), dtype=np.uint8)
+    owners[0, :16, :16] = 1
+    owners[0, :3, 16:20] = 1  # a few pixels: neither object nor ground
+    category, colour = patch_labels(owners, [scene], 2)
+    item = scene.objects[0]
+    assert category[0, 0] == list(CATEGORIES).index(item.category) + 1
+    assert colour[0, 0] == list(COLOURS).index(item.colour) + 1
+    assert category[0].tolist()[2:] == [0, 0]
+    owners[0, :6, 16:22] = 1
+    assert patch_labels(owners, [scene], 2)[0, 0, 1] == IGNORED
+
+
+def test_region_dialogues_name_what_the_box_holds() -> None:
+    source = shot(sampled(Split.train, 1), 0)
+    rng = np.random.default_rng(0)
+    for region in asked_regions(source, 20, rng):
+        ((question, answer),) = region.dialogue
+        assert question.startswith("<image>\nPlease provide a clear description for this region: ")
+        assert answer is not None
+        words = answer.lower().rstrip(".").split()
+        assert "background" in words or any(o.category in words for o in source.scene.objects)
+
+
+def test_pair_dialogue_says_both_contents() -> None:
+    source = shot(sampled(Split.train, 1), 0)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        ((question, answer),) = pair_dialogue(source, source, rng)
+        assert "Analyse the the left image" in question
+        left = question.split("left image is: ")[1].split(", while the detail")[0]
+        right = question.split("right image is: ")[1].split(". What is their")[0]
+        assert answer is not None
+        assert says_both(answer, left, right)
+
+
+def test_jitter_stays_in_the_scene() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        box = jittered(Box(left=0, top=1, right=128, bottom=127), rng)
+        assert 0 <= box.left <= 2
+        assert 126 <= box.right <= 128
+
+
+@pytest.mark.parametrize(
+    ("skill", "truth", "answer", "right"),
+    [
+        ("colour", "The apple is red.", "Red.", 1.0),
+        ("colour", "Red.", "The red one is blue.", 0.0),
+        ("existence", "Yes.", "yes", 1.0),
+        ("existence", "Yes.", "No.", 0.0),
+        ("existence", "No.", "", 0.0),
+        ("count", "Two.", "two", 1.0),
+        ("size", "Large.", "Small.", 0.0),
+        ("choice", "B", "(b)", 1.0),
+        ("choice", "B", "b.", 1.0),
+        ("choice", "B", "A", 0.0),
+        ("choice", "B", "", 0.0),
+    ],
+)
+def test_grades(skill: str, truth: str, answer: str, right: float) -> None:
+    drawn = sampled(Split.train, 1)
+    turn = Turn(skill=skill, question="?", answer=truth)
+    scene = drawn.scenes[0]
+    image = shot(drawn, 0).image
+    assert graded(Asked(image=image, scene=scene, turn=turn), answer) == {skill: right}
+
+
+def test_exams_cover_every_skill_and_object() -> None:
+    drawn = sampled(Split.validation, 6)
+    asked = questions(drawn, "tests")
+    assert {q.turn.skill for q in asked} >= {"colour", "naming", "choice", "existence", "caption"}
+    regions = region_questions(3, "tests")
+    assert sum(q.item is not None for q in regions) == sum(
+        len(s.objects) for s in sampled(Split.validation, 3).scenes
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "word", "said"),
+    [
+        ("A red cat.", "cat", True),
+        ("A red cat, on", "cat", True),
+        ("A caterpillar.", "cat", False),
+        ("", "cat", False),
+        ("CAT", "cat", True),
+    ],
+)
+def test_says_whole_words(answer: str, word: str, said: bool) -> None:
+    assert says(answer, word) is said
+
+
+def test_framed_shot_and_owners_stay_aligned() -> None:
+    source = shot(sampled(Split.train, 1), 0)
+    tokenizer = build_tokenizer()
+    processor = llava.processor_of(tokenizer).image_processor
+    rng = np.random.default_rng(0)
+    sizes = set()
+    for _ in range(8):
+        image, owners = llava.framed_shot(source, rng)
+        sizes.add(image.size)
+        pixels = processor([image], return_tensors="pt")["pixel_values"]
+        assert pixels.shape == (1, 3, llava.IMAGE_PX, llava.IMAGE_PX)
+        assert owners.shape == (llava.IMAGE_PX, llava.IMAGE_PX)
+        assert set(np.unique(owners)) >= {1}
+    assert len(sizes) > 1
+
+
+def test_describer_recipe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        metrics = describer.build(tmp_path, quick=True)
+    assert "no mini CLIP" in caplog.text
+    folder = tmp_path / "describer"
+    model = LlavaNextForConditionalGeneration.from_pretrained(folder)
+    assert model.dtype == torch.float16
+    processor = LlavaNextProcessor.from_pretrained(folder)
+    scene = shot(sampled(Split.train, 1), 0).image
+    coded = processor(images=scene, text="USER: <image>\nWhat? ASSISTANT:", return_tensors="pt")
+    assert int((coded["input_ids"] == model.config.image_token_id).sum()) == 64 + 8 * 9
+    assert set(metrics) >= {"object_named", "colour_named", "difference_both_contents", "steps"}
+    assert (folder / "README.md").read_text().count("\n") > 20
+    assert (folder / "model.safetensors").stat().st_size <= 8_000_000
+
+
+def test_llava_recipe_keeps_snapshots(tmp_path: Path) -> None:
+    metrics = llava.build(tmp_path, quick=True)
+    assert sorted(p.name for p in (tmp_path / "llava-snapshots").iterdir()) == ["00002", "00004"]
+    folder = tmp_path / "llava"
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    assert model.dtype == torch.float16
+    assert model.config.vision_config.image_size == llava.IMAGE_PX
+    processor = LlavaProcessor.from_pretrained(folder)
+    assert processor.image_processor.do_pad
+    coded = processor(
+        images=shot(sampled(Split.train, 1), 0).image, text="<image>", return_tensors="pt"
+    )
+    assert int((coded["input_ids"] == model.config.image_token_id).sum()) == llava.GRID**2
+    assert set(metrics) >= {"naming_object", "colour", "existence", "choice"}
+    assert (folder / "model.safetensors").stat().st_size <= 8_000_000
