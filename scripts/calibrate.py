@@ -2,7 +2,8 @@
 
 Every score of every candidate is computed once with all intervals open, then each threshold is
 put where the two kinds of cases that it should tell apart are best separated (largest balanced
-accuracy; the middle of the gap where there is one).
+accuracy; the middle of the gap where there is one) among those that keep at least 98.5 % of the
+cases it should keep: six filters in a row would else lose too many good pairs.
 
     python scripts/calibrate.py            # print the thresholds
     python scripts/calibrate.py --write    # and put them into the profile
@@ -26,6 +27,7 @@ from imgdiff.synth.audit import names
 
 OUTPUT = Path("outputs/calibration")
 PROFILE = Path("conf/profile/mini.yaml")
+KEEP = 0.985
 OPEN = (
     "rules.image_similarity.above=null", "rules.image_similarity.below=null",
     "rules.match.above=null", "rules.crop_similarity.below=null",
@@ -77,14 +79,17 @@ def thresholds() -> list[tuple[str, float, float, str]]:
             _column(right, "crop_similarity"),
             _column(wrong, "crop_similarity"),
         ),
-        "match.above": (_best_match(wrong), _best_match(right)),
+        "match.above": (_best_match(wrong), _best_match(changed)),
         "content_similarity.below": (
             _column(changed, "content_similarity"),
             _column(wrong, "content_similarity"),
         ),
         "content_match.above": (misfits, fits),
     }
-    return [(key, *cut(low, high)) for key, (low, high) in cases.items()]
+    return [
+        (key, *cut(low, high, keeps_high=key.endswith("above")))
+        for key, (low, high) in cases.items()
+    ]
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> list[float]:
@@ -112,7 +117,7 @@ def _content_scores(rows: list[dict[str, Any]]) -> tuple[list[float], list[float
     return fits, misfits
 
 
-def cut(low: list[float], high: list[float]) -> tuple[float, float, str]:
+def cut(low: list[float], high: list[float], *, keeps_high: bool) -> tuple[float, float, str]:
     """(threshold, balanced accuracy, counts) that best has `low` below and `high` above it."""
     low_N, high_N = np.sort(np.array(low)), np.sort(np.array(high))
     counts = f"{low_N.size} below, {high_N.size} above"
@@ -122,10 +127,10 @@ def cut(low: list[float], high: list[float]) -> tuple[float, float, str]:
     middles = (values[1:] + values[:-1]) / 2
     below = np.searchsorted(low_N, middles) / low_N.size
     above = 1 - np.searchsorted(high_N, middles) / high_N.size
-    accuracy = (below + above) / 2
+    kept = above if keeps_high else below
+    accuracy = np.where(kept >= KEEP, (below + above) / 2, 0.0)
     best = np.flatnonzero(accuracy >= accuracy.max() - 1e-12)
-    middle = float(middles[best].mean()) if best.size else float("nan")
-    return round(middle, 3), float(accuracy.max()), counts
+    return round(float(middles[best].mean()), 3), float(accuracy.max()), counts
 
 
 def placed(text: str, key: str, value: float) -> str:

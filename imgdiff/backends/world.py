@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
@@ -11,12 +10,12 @@ import numpy as np
 from PIL import Image
 from typing_extensions import Self
 
-from imgdiff.backends.protocols import DrawnPair, Edited, Refusal
+from imgdiff.backends.protocols import DrawnPair, Refusal
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.identity import fingerprint, seed_for
 from imgdiff.core.records import Caption, CaptionPair, Change, NamedBox, PairTruth
 from imgdiff.mini.grounds import GROUNDS
-from imgdiff.mini.language import RELATIONS, NounPhrase, Sketch, article, describe, parse_caption
+from imgdiff.mini.language import RELATIONS, NounPhrase, Sketch, describe, parse_caption
 from imgdiff.mini.scene import (
     GRID,
     SIZES,
@@ -92,30 +91,8 @@ def _grounds_for(sketches: Sequence[Sketch], split: Split) -> list[str]:
     ]
 
 
-@dataclasses.dataclass(kw_only=True, slots=True)
-class WorldEditorConfig:
-    """Edits captions of the procedural world so that the renderer of `split` can draw them.
-
-    `same_group_share` of the edits swap within a lexical group (a car for a bus), as the paper's
-    lexicon variant does; the others take any object, as its LLM may.
-    """
-
-    split: Split = Split.train
-    same_group_share: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.same_group_share <= 1.0:
-            raise ConfigError(
-                f"editor.same_group_share={self.same_group_share}: a share lies in [0, 1]"
-            )
-
-    def build(self) -> WorldEditor:
-        """The editor; it holds no weights."""
-        return WorldEditor(self)
-
-
-class _Weightless:
-    """Enter and leave without anything to load."""
+class Weightless:
+    """A backend without weights: entering and leaving load nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -127,48 +104,6 @@ class _Weightless:
         trace: TracebackType | None,
     ) -> None:
         return None
-
-
-class WorldEditor(_Weightless):
-    """A `CaptionEditor` over the world's own vocabulary."""
-
-    def __init__(self, config: WorldEditorConfig) -> None:
-        self.config = config
-        self.identity = f"world-editor:v{WORLD_VERSION}:{fingerprint(config)}"
-
-    def edit(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Edited]:
-        """One object of each caption replaced; refuses captions of another language."""
-        return [self._edit(text, seed) for text, seed in zip(captions, seeds, strict=True)]
-
-    def _edit(self, caption: str, seed: int) -> Edited:
-        try:
-            present = [phrase.category for phrase in parse_caption(caption).objects]
-        except DataError:
-            return Edited(text="", refusal="caption outside the world's language")
-        rng = np.random.default_rng(seed)
-        old = present[int(rng.integers(len(present)))]
-        same_group = rng.random() < self.config.same_group_share
-        options = [
-            name
-            for name, group in CATEGORIES.items()
-            if name not in present and (group == CATEGORIES[old] or not same_group)
-        ]
-        for index in rng.permutation(len(options)):
-            text = _swapped(caption, old, options[int(index)])
-            if drawable(text, self.config.split.value):
-                return Edited(text=text)
-        return Edited(text="", refusal="no drawable replacement")
-
-
-def _swapped(caption: str, old: str, new: str) -> str:
-    """The caption with one category word replaced and the article right before it corrected."""
-
-    def with_article(found: re.Match[str]) -> str:
-        fitting = article(new)
-        return f"{fitting.capitalize() if found[1][0].isupper() else fitting} {new}"
-
-    text, count = re.subn(rf"\b([Aa]n?) {old}\b", with_article, caption, count=1)
-    return text if count else re.sub(rf"\b{old}\b", new, caption, count=1)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -206,7 +141,7 @@ class RenderConfig:
         return RenderGenerator(self)
 
 
-class RenderGenerator(_Weightless):
+class RenderGenerator(Weightless):
     """`PairGenerator` over the procedural world: exact truth, no weights."""
 
     unit = "captions"
@@ -395,8 +330,7 @@ __all__ = [
     "RenderConfig",
     "RenderGenerator",
     "Split",
-    "WorldEditor",
-    "WorldEditorConfig",
+    "Weightless",
     "drawable",
     "scene_from",
     "split_named",

@@ -13,7 +13,8 @@ from imgdiff.backends.composite import CompositeConfig
 from imgdiff.backends.configs import BlipConfig, ClipConfig, FastSamConfig, VlmConfig
 from imgdiff.backends.lexicon import LexiconConfig
 from imgdiff.backends.llm_editor import LlmEditorConfig
-from imgdiff.backends.world import RenderConfig, WorldEditorConfig
+from imgdiff.backends.world import RenderConfig
+from imgdiff.backends.world_editor import WorldEditorConfig
 from imgdiff.core.errors import ConfigError
 from imgdiff.synth.selection import RegionsFrom, Rules
 from imgdiff.synth.sources import CocoSource, JsonSource, WorldSource

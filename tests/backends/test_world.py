@@ -11,11 +11,10 @@ from imgdiff.backends.world import (
     RenderConfig,
     RenderGenerator,
     Split,
-    WorldEditor,
-    WorldEditorConfig,
     drawable,
     world_captions,
 )
+from imgdiff.backends.world_editor import WorldEditor, WorldEditorConfig
 from imgdiff.core.errors import ConfigError
 from imgdiff.core.records import CaptionPair
 from imgdiff.mini.language import parse_caption

@@ -21,12 +21,14 @@ from imgdiff.backends.chat_templates import IGNORED, Exchange, encode
 from imgdiff.core.geometry import Box
 from imgdiff.mini.build import describer, llava
 from imgdiff.mini.build.describer_exam import region_questions, says, says_both
-from imgdiff.mini.build.describer_tasks import asked_regions, jittered, pair_dialogue
+from imgdiff.mini.build.describer_tasks import asked_pair, asked_regions, jittered
 from imgdiff.mini.build.drawn import sampled
-from imgdiff.mini.build.llama_tokenizer import build_tokenizer
+from imgdiff.mini.build.llama_tokenizer import build_tokenizer, kept_tokenizer
 from imgdiff.mini.build.llava_exam import Asked, graded, questions
+from imgdiff.mini.build.packing import attention_bias, copy_gaze, image_gaze, pack
 from imgdiff.mini.build.views import shot
-from imgdiff.mini.build.vlm_parts import Trainee, attention_bias, pack, patch_labels
+from imgdiff.mini.build.vlm_parts import Trainee, patch_labels
+from imgdiff.mini.grounds import GROUNDS
 from imgdiff.mini.instructions import Turn
 from imgdiff.mini.scene import Split
 from imgdiff.mini.shapes import CATEGORIES, COLOURS
@@ -116,16 +118,62 @@ def test_dialogues_do_not_see_each_other() -> None:
     assert starts[0] == starts[1]
 
 
+def test_gaze_points_at_the_box_while_answering() -> None:
+    tokenizer = build_tokenizer()
+    rows = [[[Exchange("<image>\na", "b c")], [Exchange("<image>\nd", "e")]]]
+    packed = pack(tokenizer, rows, 4)
+    places = torch.tensor([[[True, False, False, False], [False, False, False, True]]])
+    wanted = image_gaze(packed, places, 1).wanted_BTS[0]
+    start = packed.image_start
+    for query in range(packed.ids_BT.shape[1] - 1):
+        looked = wanted[query].nonzero().flatten().tolist()
+        if packed.labels_BT[0, query + 1] == IGNORED:
+            assert looked == []
+        else:
+            assert looked == [start if packed.segments_BT[0, query] == 1 else start + 3]
+
+
+def test_copy_gaze_points_at_the_next_word() -> None:
+    tokenizer = build_tokenizer()
+    rows = [
+        [[Exchange("<image>\nleft A small cat. right A red dog.", "So a small cat, a red dog")]]
+    ]
+    packed = pack(tokenizer, rows, 2)
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(f". {text}", add_special_tokens=False)["input_ids"][1:]
+
+    passages = [(ids("A small cat"), ids("a small cat")), (ids("A red dog"), ids("a red dog"))]
+    wanted = copy_gaze(packed, [[passages]], 2).wanted_BTS[0]
+    words = tokenizer.convert_ids_to_tokens(packed.ids_BT[0].tolist())
+    looks = {(words[t + 1], words[s]) for t, s in wanted.nonzero().tolist()}
+    assert looks == {
+        ("\u2581a", "\u2581A"), ("\u2581small", "\u2581small"), ("\u2581cat", "\u2581cat"),
+        ("\u2581red", "\u2581red"), ("\u2581dog", "\u2581dog"),
+    }  # fmt: skip
+    assert int(wanted.sum()) == 6
+
+
+def test_kept_tokenizer_stays(tmp_path: Path) -> None:
+    first = kept_tokenizer(tmp_path)
+    assert first.get_vocab() == build_tokenizer().get_vocab()
+    changed = (tmp_path / "llama-tokenizer" / "tokenizer.json").read_text().replace("cat", "gnu")
+    (tmp_path / "llama-tokenizer" / "tokenizer.json").write_text(changed)
+    assert "\u2581gnu" in kept_tokenizer(tmp_path).get_vocab()
+
+
 def test_patch_labels_follow_the_owners() -> None:
     scene = sampled(Split.train, 1).scenes[0]
     owners = np.zeros((1, 32, 32), dtype=np.uint8)
     owners[0, :16, :16] = 1
     owners[0, :3, 16:20] = 1  # a few pixels: neither object nor ground
-    category, colour = patch_labels(owners, [scene], 2)
+    category, colour, ground = patch_labels(owners, [scene], 2)
     item = scene.objects[0]
     assert category[0, 0] == list(CATEGORIES).index(item.category) + 1
     assert colour[0, 0] == list(COLOURS).index(item.colour) + 1
     assert category[0].tolist()[2:] == [0, 0]
+    assert ground[0].tolist()[1:] == [GROUNDS.index(scene.ground)] * 3
+    assert ground[0, 0] == IGNORED
     owners[0, :6, 16:22] = 1
     assert patch_labels(owners, [scene], 2)[0, 0, 1] == IGNORED
 
@@ -145,11 +193,13 @@ def test_pair_dialogue_says_both_contents() -> None:
     source = shot(sampled(Split.train, 1), 0)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        ((question, answer),) = pair_dialogue(source, source, rng)
+        pair = asked_pair(source, source, rng)
+        ((question, answer),) = pair.dialogue
         assert "Analyse the the left image" in question
         left = question.split("left image is: ")[1].split(", while the detail")[0]
         right = question.split("right image is: ")[1].split(". What is their")[0]
         assert answer is not None
+        assert (left, right) == (pair.left, pair.right)
         assert says_both(answer, left, right)
 
 

@@ -28,12 +28,13 @@ from imgdiff.core.images import side_by_side, with_red_box
 from imgdiff.mini.build.cards import Card, Stopwatch, machine, write_card
 from imgdiff.mini.build.clip import training_scenes
 from imgdiff.mini.build.describer_exam import evaluate
-from imgdiff.mini.build.describer_tasks import NOISE_PX, asked_regions, pair_dialogue
+from imgdiff.mini.build.describer_tasks import NOISE_PX, AskedPair, asked_pair, asked_regions
 from imgdiff.mini.build.drawn import Scenes
 from imgdiff.mini.build.export import copy_folder, export
-from imgdiff.mini.build.llama_tokenizer import build_tokenizer
+from imgdiff.mini.build.llama_tokenizer import kept_tokenizer
 from imgdiff.mini.build.loop import LoopConfig, autocast, device, train
 from imgdiff.mini.build.muon import muon
+from imgdiff.mini.build.packing import copy_gaze, image_gaze, pack
 from imgdiff.mini.build.views import Shot, shot
 from imgdiff.mini.build.vlm_parts import (
     LEAN,
@@ -41,7 +42,6 @@ from imgdiff.mini.build.vlm_parts import (
     in_other_colours,
     language_config,
     load_tower,
-    pack,
     parameter_count,
     patch_labels,
     vision_config,
@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 NAME = "describer"
 GRID_PINPOINTS = [[128, 128], [128, 256], [256, 128]]
 LAYERS, WIDTH, INNER = 3, 192, 384
+LOOKING_LAYER, COPYING_LAYER = 1, 2  # whose first head is shown where to look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +160,7 @@ class Lessons:
         rng = np.random.default_rng(seed_for(self.seed, str(step), NAME))
         with autocast():
             if step % self.recipe.pair_every == self.recipe.pair_every - 1:
-                return {"pair": self._pair_loss(rng)}
+                return self._pair_losses(rng)
             return self._region_losses(rng)
 
     def _shot(self, rng: np.random.Generator) -> Shot:
@@ -200,21 +201,22 @@ class Lessons:
         sizes = [(SCENE_PX, SCENE_PX)] * len(shots)
         features = self._joined(torch.stack((projected, projected), dim=1), sizes)  # base = tile
         packed = pack(self.tokenizer, dialogues, features.shape[1])
-        gaze = torch.stack([torch.stack([in_box(r.box) for r in row]) for row in asked])
-        losses = self.trainee.answer_losses(features, packed, gaze.to(features.device))
+        places = torch.stack([torch.stack([in_box(r.box) for r in row]) for row in asked])
+        gaze = image_gaze(packed, places, LOOKING_LAYER)
+        losses = self.trainee.answer_losses(features, packed, gaze)
         return {
             "region": losses["answer"],
             "gaze": 0.3 * losses["gaze"],
             "dense": 0.3 * dense,
         }
 
-    def _pair_loss(self, rng: np.random.Generator) -> Tensor:
-        images, dialogues = [], []
+    def _pair_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        images, asked = [], []
         for _ in range(self.recipe.pairs):
             left, right = self._shot(rng), self._shot(rng)
             box = left.box(int(rng.integers(len(left.scene.objects))))
             images.append(side_by_side([with_red_box(s.image, box) for s in (left, right)]))
-            dialogues.append([pair_dialogue(left, right, rng) for _ in range(self.recipe.contents)])
+            asked.append([asked_pair(left, right, rng) for _ in range(self.recipe.contents)])
         pixels = self._pixels(images)
         with torch.no_grad():  # the answer is in the text
             projected = self.trainee.projected(self.trainee.patches(pixels.flatten(0, 1)))
@@ -222,8 +224,23 @@ class Lessons:
                 projected.unflatten(0, pixels.shape[:2]),
                 [(image.height, image.width) for image in images],
             )
+        dialogues = [[pair.dialogue for pair in row] for row in asked]
         packed = pack(self.tokenizer, dialogues, features.shape[1])
-        return self.trainee.answer_losses(features, packed)["answer"]
+        sources = [[self._passages(pair) for pair in row] for row in asked]
+        losses = self.trainee.answer_losses(
+            features, packed, copy_gaze(packed, sources, COPYING_LAYER)
+        )
+        return {"pair": losses["answer"], "gaze": 0.3 * losses["gaze"]}
+
+    def _passages(self, pair: AskedPair) -> list[tuple[list[int], list[int]]]:
+        """Both contents as the question and as the answer spells them."""
+        bare = [text.rstrip(".") for text in (pair.left, pair.right)]
+        return [(self._ids(text), self._ids(text[:1].lower() + text[1:])) for text in bare]
+
+    def _ids(self, text: str) -> list[int]:
+        """Tokens of words in the middle of a text."""
+        ids: list[int] = self.tokenizer(f". {text}", add_special_tokens=False)["input_ids"]
+        return ids[1:]
 
     def _joined(self, tiles: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """Tiles [B T P H] as one row of features per image, as LLaVA-NeXT lays them out."""
@@ -248,7 +265,7 @@ def in_box(box: Box) -> Bool[Tensor, " N"]:
 def fit(work: Path, recipe: Recipe) -> float:
     """Train (or resume) into `work/describer`; the minutes that all calls took together."""
     torch.manual_seed(0)
-    tokenizer = build_tokenizer()
+    tokenizer = kept_tokenizer(work)
     processor = processor_of(tokenizer)
     trainee = Trainee(blank_model(work, tokenizer)).to(device())
     lessons = Lessons(

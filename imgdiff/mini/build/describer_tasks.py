@@ -62,11 +62,21 @@ def jittered(box: Box, rng: np.random.Generator) -> Box:
     return noisy.clipped_to(SCENE_PX, SCENE_PX)
 
 
-def pair_dialogue(left: Shot, right: Shot, rng: np.random.Generator) -> list[Exchange]:
+@dataclass(frozen=True, kw_only=True)
+class AskedPair:
+    """Two contents and the question and answer about them."""
+
+    left: str
+    right: str
+    dialogue: list[Exchange]
+
+
+def asked_pair(left: Shot, right: Shot, rng: np.random.Generator) -> AskedPair:
     """A stage-two question about two contents; the answer says them in the canonical form."""
-    shown, other = content(left, rng), content(right, rng)
-    question = STAGE_TWO_PROMPT.format(left=shown, right=other)
-    return [Exchange(f"<image>\n{question}", difference_sentence(shown, other))]
+    first, second = content(left, rng), content(right, rng)
+    question = STAGE_TWO_PROMPT.format(left=first, right=second)
+    turn = Exchange(f"<image>\n{question}", difference_sentence(first, second))
+    return AskedPair(left=first, right=second, dialogue=[turn])
 
 
 def content(source: Shot, rng: np.random.Generator) -> str:

@@ -354,8 +354,8 @@ precision.
 
 ## Held-out figures
 
-{scenes} scenes of the validation world, each with an object in a colour that no train scene
-shows it in; box suppression at IoU {iou}. The default confidence is {confidence}.
+{scenes} scenes of the validation world; box suppression at IoU {iou}. The default confidence is
+{confidence}.
 
 As drawn:
 

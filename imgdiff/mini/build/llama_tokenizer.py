@@ -6,6 +6,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from transformers import AddedToken, LlamaTokenizer
@@ -28,6 +29,7 @@ from imgdiff.mini.shapes import CATEGORIES, COLOURS
 PAD_TOKEN = "<pad>"
 MAX_LENGTH = 2048
 PIECES = 960  # at most: control tokens, bytes and learned pieces; <image> and <pad> come on top
+FOLDER = "llama-tokenizer"  # below the work folder
 _CONTROL = ("<unk>", "<s>", "</s>")
 _SPACE = "\u2581"
 _PIECE = re.compile(rf"{_SPACE}?[A-Za-z]+|\d|{_SPACE}?[^\w\s{_SPACE}]|{_SPACE}")
@@ -53,6 +55,17 @@ def build_tokenizer(pieces: int = PIECES) -> LlamaTokenizer:
         add_bos_token=True,
         padding_side="right",
     )
+
+
+def kept_tokenizer(work: Path) -> LlamaTokenizer:
+    """The tokenizer of a work folder, built at the first call.
+
+    Training states below `work` count on its ids, which change with the words of the world.
+    """
+    folder = work / FOLDER
+    if not (folder / "tokenizer.json").exists():
+        build_tokenizer().save_pretrained(folder)
+    return LlamaTokenizer.from_pretrained(folder)
 
 
 def _texts() -> Iterator[str]:

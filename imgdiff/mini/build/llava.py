@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,25 +28,27 @@ from imgdiff.mini.build.cards import Card, Stopwatch, machine, write_card
 from imgdiff.mini.build.clip import training_scenes
 from imgdiff.mini.build.drawn import Scenes
 from imgdiff.mini.build.export import copy_folder, export
-from imgdiff.mini.build.llama_tokenizer import build_tokenizer
+from imgdiff.mini.build.llama_tokenizer import kept_tokenizer
 from imgdiff.mini.build.llava_exam import evaluate
 from imgdiff.mini.build.loop import LoopConfig, autocast, device, train
 from imgdiff.mini.build.muon import muon
+from imgdiff.mini.build.packing import image_gaze, pack
 from imgdiff.mini.build.views import MEAN_COLOUR, Shot, shot
 from imgdiff.mini.build.vlm_parts import (
     LEAN,
     Trainee,
+    covered,
     in_other_colours,
     language_config,
     load_tower,
-    pack,
     parameter_count,
     patch_labels,
     vision_config,
     without_colours,
 )
 from imgdiff.mini.instructions import sample_turn
-from imgdiff.mini.scene import SCENE_PX
+from imgdiff.mini.language import PLACES
+from imgdiff.mini.scene import SCENE_PX, Scene
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ NAME = "llava"
 IMAGE_PX, PATCH_PX = 192, 16
 GRID = IMAGE_PX // PATCH_PX
 LAYERS, WIDTH, INNER = 3, 192, 384
+LOOKING_LAYER = 1  # whose first head is shown where to look
 SNAPSHOTS = "llava-snapshots"
 FRAMED_SHARE = 0.4  # of images on a larger canvas: the tower meets objects at many scales
 FRAME_PX = (SCENE_PX, 276)
@@ -151,32 +156,36 @@ class Lessons:
         """Losses of the answers and of the patches."""
         rng = np.random.default_rng(seed_for(self.seed, str(step), NAME))
         count = self.recipe.images
-        shots, pixels, labels = self._looks(count, count, rng)
+        shots, owners, pixels, labels = self._looks(count, count, rng)
         dialogues = [
             [dialogue(source, rng) for _ in range(self.recipe.dialogues)] for source in shots
         ]
+        places = [
+            [covered(seen, asked_about(turns, source.scene), GRID) for turns in row]
+            for seen, source, row in zip(owners, shots, dialogues, strict=True)
+        ]
+        places_BKP = torch.stack([torch.stack(row) for row in places])
         with autocast():
             patches = self.trainee.patches(pixels)
             dense = self.trainee.dense_loss(patches, labels)
             patches = patches[:count]
             packed = pack(self.tokenizer, dialogues, patches.shape[1])
-            return {
-                **self.trainee.answer_losses(self.trainee.projected(patches), packed),
-                "dense": 0.3 * dense,
-            }
+            gaze = image_gaze(packed, places_BKP, LOOKING_LAYER)
+            losses = self.trainee.answer_losses(self.trainee.projected(patches), packed, gaze)
+        return {"answer": losses["answer"], "gaze": 0.3 * losses["gaze"], "dense": 0.3 * dense}
 
     def sharpening_loss_of(self, step: int) -> dict[str, Tensor]:
         """The loss of the patches alone, on more images, half of them in other colours."""
         rng = np.random.default_rng(seed_for(self.seed, str(step), f"{NAME}-tower"))
         half = self.recipe.tower_images // 2
-        _, pixels, labels = self._looks(half, half, rng)
+        _, _, pixels, labels = self._looks(half, half, rng)
         with autocast():
             return {"dense": self.trainee.dense_loss(self.trainee.patches(pixels), labels)}
 
     def _looks(
         self, true: int, recoloured: int, rng: np.random.Generator
-    ) -> tuple[list[Shot], Tensor, Tensor]:
-        """Random scenes, what the model sees of them and of more in other colours, patch labels."""
+    ) -> tuple[list[Shot], np.ndarray, Tensor, Tensor]:
+        """Random scenes, owner maps, and pixels and patch labels (also of more, recoloured)."""
         chosen = rng.integers(len(self.scenes), size=true + recoloured)
         shots = [shot(self.scenes, int(index)) for index in chosen]
         framed = [framed_shot(source, rng) for source in shots]
@@ -185,7 +194,7 @@ class Lessons:
         pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
         owners = np.stack([owners for _, owners in framed])
         labels = patch_labels(owners, [s.scene for s in shots], GRID)
-        return shots[:true], pixels, without_colours(labels, true)
+        return shots[:true], owners[:true], pixels, without_colours(labels, true)
 
 
 def framed_shot(source: Shot, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
@@ -222,10 +231,22 @@ def dialogue(source: Shot, rng: np.random.Generator) -> list[Exchange]:
     return turns
 
 
+def asked_about(turns: Sequence[Exchange], scene: Scene) -> list[int]:
+    """The objects that a single question names, or whose place it names; none for two questions."""
+    if len(turns) > 1:
+        return []
+    words = turns[0].question.split(" (a)")[0]
+    return [
+        index
+        for index, item in enumerate(scene.objects)
+        if re.search(rf"\b({item.category}|{PLACES[item.cell]})\b", words)
+    ]
+
+
 def fit(work: Path, recipe: Recipe) -> float:
     """Train (or resume) into `work/llava`; the minutes that all calls took together."""
     torch.manual_seed(0)
-    tokenizer = build_tokenizer()
+    tokenizer = kept_tokenizer(work)
     processor = processor_of(tokenizer)
     trainee = Trainee(blank_model(work, tokenizer)).to(device())
     lessons = Lessons(

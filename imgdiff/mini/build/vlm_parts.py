@@ -1,18 +1,11 @@
-"""What the mini vision-language models share: tower, packed conversations, losses, saving.
-
-Training packs all dialogues about one image into one row: they share the prompt up to the image,
-restart their positions after it and do not see each other, so each one trains exactly the tokens
-and positions of a conversation of its own, at a fraction of the cost.
-"""
+"""What the mini vision-language models share: their parts, the tower's labels, the losses."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +23,11 @@ from transformers import (
     LlamaTokenizer,
     PreTrainedModel,
 )
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from imgdiff.backends.chat_templates import IGNORED, Exchange, encode, image_token_id
+from imgdiff.backends.chat_templates import IGNORED
 from imgdiff.mini.build.export import WEIGHTS
+from imgdiff.mini.build.packing import Gaze, Packed, attention_bias, gaze_loss
+from imgdiff.mini.grounds import GROUNDS
 from imgdiff.mini.scene import Scene
 from imgdiff.mini.shapes import CATEGORIES, COLOURS
 
@@ -41,8 +35,6 @@ CLIP_FOLDER = "clip"  # below the work folder
 OBJECT_COVER, GROUND_COVER = 0.3, 0.06  # of a patch: enough to be labelled, little enough
 CATEGORY_IDS = {name: index + 1 for index, name in enumerate(CATEGORIES)}
 COLOUR_IDS = {name: index + 1 for index, name in enumerate(COLOURS)}
-GAZE_LAYER = 1  # of the language model, counted from 0: after one that reads the box
-STRIDE = 64  # rows are padded to multiples of it: few shapes to compile
 
 
 def lean_attention(
@@ -67,18 +59,6 @@ def lean_attention(
 
 LEAN = "imgdiff_lean"
 AttentionInterface.register(LEAN, lean_attention)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Packed:
-    """Rows of packed dialogues. The image fills `image_count` places from `image_start` on."""
-
-    ids_BT: Int[Tensor, "B T"]
-    labels_BT: Int[Tensor, "B T"]
-    positions_BT: Int[Tensor, "B T"]
-    segments_BT: Int[Tensor, "B T"]  # 0 is shared, k is dialogue k, -1 is padding
-    image_start: int
-    image_count: int
 
 
 def vision_config(work: Path, image_px: int) -> CLIPVisionConfig:
@@ -153,6 +133,7 @@ class Trainee(nn.Module):
         width = llava.config.vision_config.hidden_size
         self.category_head = nn.Linear(width, len(CATEGORIES) + 1)
         self.colour_head = nn.Linear(width, len(COLOURS) + 1)
+        self.ground_head = nn.Linear(width, len(GROUNDS))
 
     def compile_layers(self) -> None:
         """Fuse each layer where a C++ compiler is at hand: about a third off a step on a CPU."""
@@ -178,10 +159,11 @@ class Trainee(nn.Module):
         return self.llava.model.multi_modal_projector(patches).float()
 
     def dense_loss(
-        self, patches_BPD: Float[Tensor, "B P D"], labels_2BP: Int[Tensor, "2 B P"]
+        self, patches_BPD: Float[Tensor, "B P D"], labels_3BP: Int[Tensor, "3 B P"]
     ) -> Tensor:
-        """Cross entropy of category and colour under each patch."""
-        pairs = zip((self.category_head, self.colour_head), labels_2BP, strict=True)
+        """Cross entropy of category, colour and ground under each patch."""
+        heads = (self.category_head, self.colour_head, self.ground_head)
+        pairs = zip(heads, labels_3BP, strict=True)
         losses = [
             nn.functional.cross_entropy(
                 head(patches_BPD).float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED
@@ -194,13 +176,11 @@ class Trainee(nn.Module):
         self,
         features_BNH: Float[Tensor, "B N H"],
         packed: Packed,
-        gaze_BKN: Bool[Tensor, "B K N"] | None = None,
+        gaze: Gaze | None = None,
     ) -> dict[str, Tensor]:
         """`answer`: mean cross entropy over the supervised tokens of a batch.
 
-        Where `gaze_BKN` says which image tokens each dialogue is about, `gaze` is added: one head
-        of one layer learns to look there. A small model takes very long to find out by itself
-        that a box's numbers mean a place.
+        With a Gaze its loss is added as `gaze`.
         """
         language = self.llava.model.language_model
         start, end = packed.image_start, packed.image_start + packed.image_count
@@ -210,9 +190,8 @@ class Trainee(nn.Module):
         turns = language.rotary_emb(inputs, position_ids=packed.positions_BT)
         hidden, losses = inputs, {}
         for index, layer in enumerate(language.layers):
-            if gaze_BKN is not None and index == GAZE_LAYER:
-                logs_BTN = _image_gaze(layer, hidden, turns, bias, packed)
-                losses["gaze"] = gaze_loss(logs_BTN, gaze_BKN, packed)
+            if gaze is not None and index == gaze.layer:
+                losses["gaze"] = gaze_loss(layer, hidden, turns, bias, gaze)
             hidden = layer(
                 hidden,
                 attention_mask=bias,
@@ -228,96 +207,6 @@ class Trainee(nn.Module):
         }
 
 
-def _image_gaze(
-    layer: Any,
-    hidden_BTH: Tensor,
-    turns: tuple[Tensor, Tensor],
-    bias: Tensor,
-    packed: Packed,
-) -> Float[Tensor, "B T N"]:
-    """Log attention of the first head of a layer, from every token to every image token."""
-    attention, width = layer.self_attn, layer.self_attn.head_dim
-    normed = layer.input_layernorm(hidden_BTH)
-    query, key = (
-        nn.functional.linear(normed, matrix.weight[:width])[:, None]
-        for matrix in (attention.q_proj, attention.k_proj)
-    )
-    query, key = apply_rotary_pos_emb(query, key, *turns)
-    scores = (query @ key.transpose(-1, -2)) * attention.scaling + bias
-    end = packed.image_start + packed.image_count
-    return scores.float().log_softmax(dim=-1)[:, 0, :, packed.image_start : end]
-
-
-def gaze_loss(
-    logs_BTN: Float[Tensor, "B T N"], gaze_BKN: Bool[Tensor, "B K N"], packed: Packed
-) -> Tensor:
-    """Mean of -log(attention inside the wanted image tokens) over the supervised tokens."""
-    asking = packed.labels_BT[:, 1:] != IGNORED
-    dialogue = (packed.segments_BT[:, :-1] - 1).clamp_min(0)
-    wanted = gaze_BKN[torch.arange(len(gaze_BKN))[:, None], dialogue]
-    asking &= wanted.any(dim=-1)
-    inside = logs_BTN[:, :-1].masked_fill(~wanted, -math.inf)
-    return -inside[asking].logsumexp(dim=-1).mean()
-
-
-def pack(
-    tokenizer: LlamaTokenizer,
-    dialogues: Sequence[Sequence[Sequence[Exchange]]],
-    image_count: int,
-) -> Packed:
-    """One row per image from its dialogues, padded on the right to a multiple of STRIDE."""
-    rows = [_row(tokenizer, row, image_count) for row in dialogues]
-    longest = -(-max(len(row[0]) for row in rows) // STRIDE) * STRIDE
-    padding = (tokenizer.pad_token_id, IGNORED, 0, -1)
-    columns = [
-        torch.tensor([row[k] + [fill] * (longest - len(row[k])) for row in rows])
-        for k, fill in enumerate(padding)
-    ]
-    image = image_token_id(tokenizer)
-    return Packed(
-        ids_BT=columns[0],
-        labels_BT=columns[1],
-        positions_BT=columns[2],
-        segments_BT=columns[3],
-        image_start=rows[0][0].index(image),
-        image_count=image_count,
-    )
-
-
-def _row(
-    tokenizer: LlamaTokenizer, dialogues: Sequence[Sequence[Exchange]], image_count: int
-) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Ids, labels, positions and segments of one image's dialogues."""
-    image = image_token_id(tokenizer)
-    coded = [encode(tokenizer, turns, [image_count]) for turns in dialogues]
-    shared = coded[0].input_ids.index(image) + image_count
-    ids, labels = coded[0].input_ids[:shared], [IGNORED] * shared
-    positions, segments = list(range(shared)), [0] * shared
-    for number, dialogue in enumerate(coded, start=1):
-        size = len(dialogue.input_ids)
-        ids += dialogue.input_ids[shared:]
-        labels += dialogue.labels[shared:]
-        positions += range(shared, size)
-        segments += [number] * (size - shared)
-    return ids, labels, positions, segments
-
-
-def attention_bias(packed: Packed) -> Float[Tensor, "B 1 T T"]:
-    """0 where a token may look (backwards, at the shared part and its own dialogue), else minimal.
-
-    One row is returned where all rows are laid out alike.
-    """
-    segments = packed.segments_BT
-    if bool((segments == segments[:1]).all()):
-        segments = segments[:1]
-    length = segments.shape[1]
-    backwards = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    together = (segments[:, None, :] == segments[:, :, None]) | (segments[:, None, :] == 0)
-    seen = (backwards & together)[:, None]
-    bias = torch.zeros(seen.shape, dtype=torch.bfloat16, device=segments.device)
-    return bias.masked_fill_(~seen, torch.finfo(torch.bfloat16).min)
-
-
 def in_other_colours(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Channels exchanged and dimmed, each by its own factor.
 
@@ -328,16 +217,16 @@ def in_other_colours(image: Image.Image, rng: np.random.Generator) -> Image.Imag
     return Image.fromarray(mixed.astype(np.uint8))
 
 
-def without_colours(labels_2BP: Int[Tensor, "2 B P"], first: int) -> Int[Tensor, "2 B P"]:
+def without_colours(labels_3BP: Int[Tensor, "3 B P"], first: int) -> Int[Tensor, "3 B P"]:
     """Patch labels whose colour is unknown from image `first` on."""
-    labels_2BP[1, first:] = IGNORED
-    return labels_2BP
+    labels_3BP[1, first:] = IGNORED
+    return labels_3BP
 
 
 def patch_labels(
     owners_BHW: UInt8[np.ndarray, "B H W"], scenes: Sequence[Scene], grid: int
-) -> Int[Tensor, "2 B P"]:
-    """Category and colour under each of grid x grid patches (0 is ground, IGNORED is unclear).
+) -> Int[Tensor, "3 B P"]:
+    """Category, colour (0 is none) and ground under each of grid x grid patches, or IGNORED.
 
     Owner 0 is ground and k+1 is object k of the scene; the sides are cut to whole patches.
     """
@@ -346,15 +235,26 @@ def patch_labels(
     cover = np.stack([(blocks == k + 1).mean(axis=(2, 4)) for k in range(4)], axis=-1)
     owner = np.where(cover.max(axis=-1) >= OBJECT_COVER, cover.argmax(axis=-1) + 1, 0)
     unclear = (owner == 0) & (cover.sum(axis=-1) > GROUND_COVER)
-    labels = np.zeros((2, count, grid * grid), dtype=np.int64)
+    labels = np.zeros((3, count, grid * grid), dtype=np.int64)
     for row, scene in enumerate(scenes):
         categories = [0, *(CATEGORY_IDS[o.category] for o in scene.objects)]
         colours = [0, *(COLOUR_IDS[o.colour] for o in scene.objects)]
         flat = owner[row].ravel()
         labels[0, row] = np.take(categories, flat)
         labels[1, row] = np.take(colours, flat)
+        labels[2, row] = np.where(flat == 0, GROUNDS.index(scene.ground), IGNORED)
     labels[:, unclear.reshape(count, -1)] = IGNORED
     return torch.from_numpy(labels)
+
+
+def covered(
+    owners_HW: UInt8[np.ndarray, "H W"], objects: Sequence[int], grid: int
+) -> Bool[Tensor, " P"]:
+    """Which of grid x grid patches show any of the objects of a scene."""
+    side = owners_HW.shape[0] // grid
+    mine = np.isin(owners_HW[: side * grid, : side * grid], [index + 1 for index in objects])
+    cover = mine.reshape(grid, side, grid, side).mean(axis=(1, 3))
+    return torch.from_numpy((cover >= OBJECT_COVER).ravel())
 
 
 def parameter_count(folder: Path) -> int:
