@@ -15,6 +15,8 @@ from imgdiff.core.identity import fingerprint
 from imgdiff.mini.language import article, parse_caption
 from imgdiff.mini.shapes import CATEGORIES
 
+VERSION = 2  # of the choice; stored edits of another version are not used
+
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class WorldEditorConfig:
@@ -43,7 +45,7 @@ class WorldEditor(Weightless):
 
     def __init__(self, config: WorldEditorConfig) -> None:
         self.config = config
-        self.identity = f"world-editor:v{WORLD_VERSION}:{fingerprint(config)}"
+        self.identity = f"world-editor:v{VERSION}.{WORLD_VERSION}:{fingerprint(config)}"
 
     def edit(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Edited]:
         """One object of each caption replaced; refuses captions of another language."""

@@ -201,7 +201,7 @@ def test_image_marker_without_an_image_is_refused(tiny: dict[str, Path]) -> None
 
 
 def test_wrong_checkpoints_say_what_to_do(tiny: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"(?s)chat\.model=mini:absent.*preset=mini"):
+    with pytest.raises(BackendError, match=r"(?s)mini:absent.*mini\.build absent"):
         VlmConfig(model="mini:absent").build().__enter__()
     foreign = tmp_path / "foreign"
     foreign.mkdir()

@@ -53,8 +53,8 @@ library_name: transformers
 
 ## Figures
 
-Measured on scenes of the validation world; each holds an object in a colour that no train scene
-shows it in. `python -m imgdiff.mini.build` writes them again.
+Measured on scenes of the validation world; each holds things together that no train scene shows
+together. `python -m imgdiff.mini.build` writes them again.
 
 | figure | value |
 | --- | --- |

@@ -76,15 +76,15 @@ class Recipe:
 
 
 FULL = Recipe(
-    steps=2_400,
-    learning_rate=1e-3,
-    scenes=20_000,
+    steps=3_000,
+    learning_rate=1.2e-3,
+    scenes=40_000,
     images=8,
     regions=6,
     pairs=4,
     contents=4,
     pair_every=4,
-    tower_steps=1_200,
+    tower_steps=2_000,
     tower_images=48,
     held_out=500,
     compiled=True,
@@ -203,7 +203,7 @@ class Lessons:
         packed = pack(self.tokenizer, dialogues, features.shape[1])
         places = torch.stack([torch.stack([in_box(r.box) for r in row]) for row in asked])
         gaze = image_gaze(packed, places, LOOKING_LAYER)
-        losses = self.trainee.answer_losses(features, packed, gaze)
+        losses = self.trainee.answer_losses(features, packed, [gaze])
         return {
             "region": losses["answer"],
             "gaze": 0.3 * losses["gaze"],
@@ -228,7 +228,7 @@ class Lessons:
         packed = pack(self.tokenizer, dialogues, features.shape[1])
         sources = [[self._passages(pair) for pair in row] for row in asked]
         losses = self.trainee.answer_losses(
-            features, packed, copy_gaze(packed, sources, COPYING_LAYER)
+            features, packed, [copy_gaze(packed, sources, COPYING_LAYER)]
         )
         return {"pair": losses["answer"], "gaze": 0.3 * losses["gaze"]}
 
@@ -239,7 +239,7 @@ class Lessons:
 
     def _ids(self, text: str) -> list[int]:
         """Tokens of words in the middle of a text."""
-        ids: list[int] = self.tokenizer(f". {text}", add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(f"a {text}", add_special_tokens=False)["input_ids"]
         return ids[1:]
 
     def _joined(self, tiles: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
@@ -316,10 +316,13 @@ def card_of(recipe: Recipe) -> Card:
             f"(grids {GRID_PINPOINTS}), template vicuna_v1. float16 weights."
         ),
         training=(
-            f"{recipe.steps} steps on {recipe.scenes} drawn scenes of the train world, "
-            f"{recipe.images} images a step with {recipe.regions} regions each, on {machine()}; "
-            "the vision tower was trained along, with the category and colour of each patch as a "
-            "further target.",
+            f"{recipe.tower_steps} steps of {recipe.tower_images} images on the vision tower "
+            f"alone, then {recipe.steps} steps on the whole model, {recipe.images} images with "
+            f"{recipe.regions} regions each, on {machine()}; {recipe.scenes} drawn scenes of the "
+            "train world. Muon for the layers, AdamW for the rest.",
+            "The tower's target, kept up to the end, is what each patch shows: category, colour, "
+            "ground, size and place; half of its images are in other colours. One head each of "
+            "two layers was shown where to look: at the box, and at the word to be copied.",
             "Stage one: the released region prompt with boxes off by up to "
             f"{NOISE_PX:g} px, one in ten without an object.",
             f"Stage two, every {recipe.pair_every}th step: the released difference prompt on two "

@@ -32,7 +32,7 @@ from imgdiff.mini.build.llama_tokenizer import kept_tokenizer
 from imgdiff.mini.build.llava_exam import evaluate
 from imgdiff.mini.build.loop import LoopConfig, autocast, device, train
 from imgdiff.mini.build.muon import muon
-from imgdiff.mini.build.packing import image_gaze, pack
+from imgdiff.mini.build.packing import Gaze, Packed, image_gaze, option_gaze, pack
 from imgdiff.mini.build.views import MEAN_COLOUR, Shot, shot
 from imgdiff.mini.build.vlm_parts import (
     LEAN,
@@ -56,7 +56,7 @@ NAME = "llava"
 IMAGE_PX, PATCH_PX = 192, 16
 GRID = IMAGE_PX // PATCH_PX
 LAYERS, WIDTH, INNER = 3, 192, 384
-LOOKING_LAYER = 1  # whose first head is shown where to look
+LOOKING_LAYER, CHOOSING_LAYER = 1, 2  # whose heads are shown where to look
 SNAPSHOTS = "llava-snapshots"
 FRAMED_SHARE = 0.4  # of images on a larger canvas: the tower meets objects at many scales
 FRAME_PX = (SCENE_PX, 276)
@@ -81,14 +81,14 @@ class Recipe:
 
 
 FULL = Recipe(
-    steps=1_400,
-    learning_rate=1e-3,
-    scenes=20_000,
+    steps=3_600,
+    learning_rate=1.2e-3,
+    scenes=40_000,
     images=10,
     dialogues=6,
-    tower_steps=400,
+    tower_steps=800,
     tower_images=24,
-    snapshot_every=200,
+    snapshot_every=600,
     held_out=150,
     compiled=True,
 )
@@ -160,19 +160,53 @@ class Lessons:
         dialogues = [
             [dialogue(source, rng) for _ in range(self.recipe.dialogues)] for source in shots
         ]
-        places = [
-            [covered(seen, asked_about(turns, source.scene), GRID) for turns in row]
-            for seen, source, row in zip(owners, shots, dialogues, strict=True)
-        ]
-        places_BKP = torch.stack([torch.stack(row) for row in places])
         with autocast():
             patches = self.trainee.patches(pixels)
             dense = self.trainee.dense_loss(patches, labels)
             patches = patches[:count]
             packed = pack(self.tokenizer, dialogues, patches.shape[1])
-            gaze = image_gaze(packed, places_BKP, LOOKING_LAYER)
-            losses = self.trainee.answer_losses(self.trainee.projected(patches), packed, gaze)
+            gazes = self._gazes(packed, shots, owners, dialogues)
+            losses = self.trainee.answer_losses(self.trainee.projected(patches), packed, gazes)
         return {"answer": losses["answer"], "gaze": 0.3 * losses["gaze"], "dense": 0.3 * dense}
+
+    def _gazes(
+        self,
+        packed: Packed,
+        shots: Sequence[Shot],
+        owners: np.ndarray,
+        dialogues: Sequence[Sequence[list[Exchange]]],
+    ) -> list[Gaze]:
+        """Look at the first and (another head) second object asked about, and the right option."""
+        about = [
+            [asked_about(turns, source.scene) for turns in row]
+            for source, row in zip(shots, dialogues, strict=True)
+        ]
+        looks = [
+            torch.stack(
+                [
+                    torch.stack([covered(seen, objects[nth : nth + 1], GRID) for objects in row])
+                    for seen, row in zip(owners, about, strict=True)
+                ]
+            )
+            for nth in (0, 1)
+        ]
+        options = [[self._option(turns) for turns in row] for row in dialogues]
+        return [
+            image_gaze(packed, looks[0], LOOKING_LAYER, head=0),
+            image_gaze(packed, looks[1], LOOKING_LAYER, head=1),
+            option_gaze(packed, options, CHOOSING_LAYER),
+        ]
+
+    def _option(self, turns: Sequence[Exchange]) -> list[int]:
+        """Tokens of the right option with its letter; none where no single letter is asked for."""
+        question, answer = turns[0]
+        letter = f"({(answer or '').lower()})"
+        if len(turns) > 1 or f" {letter} " not in question:
+            return []
+        words = re.split(r" \([ab]\) |\n", question[question.index(f" {letter} ") :])[1]
+        text = f"a {letter} {words}"
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids[1:]
 
     def sharpening_loss_of(self, step: int) -> dict[str, Tensor]:
         """The loss of the patches alone, on more images, half of them in other colours."""
@@ -232,15 +266,19 @@ def dialogue(source: Shot, rng: np.random.Generator) -> list[Exchange]:
 
 
 def asked_about(turns: Sequence[Exchange], scene: Scene) -> list[int]:
-    """The objects that a single question names, or whose place it names; none for two questions."""
+    """The objects that a single question names (by noun or by place), in the order of naming.
+
+    None for two questions in a row.
+    """
     if len(turns) > 1:
         return []
     words = turns[0].question.split(" (a)")[0]
-    return [
-        index
+    found = [
+        (match.start(), index)
         for index, item in enumerate(scene.objects)
-        if re.search(rf"\b({item.category}|{PLACES[item.cell]})\b", words)
+        if (match := re.search(rf"\b({item.category}|{PLACES[item.cell]})\b", words))
     ]
+    return [index for _, index in sorted(found)]
 
 
 def fit(work: Path, recipe: Recipe) -> float:
@@ -318,14 +356,17 @@ def card_of(recipe: Recipe, steps: int) -> Card:
             "float16 weights."
         ),
         training=(
-            f"{steps} steps (of a schedule of {recipe.steps}) on {recipe.scenes} drawn scenes of "
-            f"the train world, {recipe.images} images a step with {recipe.dialogues} dialogues "
-            f"each, on {machine()}.",
+            f"{recipe.tower_steps} steps of {recipe.tower_images} images on the vision tower "
+            f"alone, then {steps} steps (of a schedule of {recipe.steps}) on the whole model, "
+            f"{recipe.images} images with {recipe.dialogues} dialogues each, on {machine()}; "
+            f"{recipe.scenes} drawn scenes of the train world. Muon for the layers, AdamW for the "
+            "rest.",
             "Single images only, never a pair: questions on colour, count, existence, relation, "
             "name, ground and size, captions and multiple choice.",
-            f"{FRAMED_SHARE:.0%} of the images lie on a larger plain canvas, so that the tower, "
-            "which was trained along (with the category and colour of each patch as a further "
-            "target), knows objects at several scales.",
+            f"{FRAMED_SHARE:.0%} of the images lie on a larger plain canvas, so that the tower "
+            "knows objects at several scales. Its target, kept up to the end, is what each patch "
+            "shows: category, colour, ground, size and place. Three heads were shown where to "
+            "look: at the objects asked about, and at the right option.",
         ),
         use="`VlmConfig(model='mini:llava')`, or as the model that `imgdiff.train` fine-tunes.",
         limits=(

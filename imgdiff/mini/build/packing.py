@@ -21,6 +21,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from imgdiff.backends.chat_templates import IGNORED, Exchange, encode, image_token_id
 
 Ids = list[int]
+LETTER_TOKENS = 3  # `(`, `a`, `)`
 STRIDE = 64  # rows are padded to multiples of it: few shapes to compile
 
 
@@ -36,9 +37,17 @@ class Packed:
     image_count: int
 
 
+def dialogue_shares(packed: Packed) -> Float[Tensor, "B T"]:
+    """For each token one over the number of supervised tokens of its dialogue."""
+    length = packed.segments_BT.shape[1]
+    same = packed.segments_BT[:, :, None] == packed.segments_BT[:, None, :]
+    counts = (same & (packed.labels_BT != IGNORED)[:, None, :]).sum(dim=-1)
+    return 1.0 / counts.clamp(1, length)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gaze:
-    """Where the first head of a layer (counted from 0) should look: token s for token t.
+    """Where a head of a layer (both counted from 0) should look: token s for token t.
 
     A model this small takes very long to find out by itself that the numbers of a box mean a
     place, or that a description has to be copied; shown once, it keeps the habit.
@@ -46,6 +55,7 @@ class Gaze:
 
     layer: int
     wanted_BTS: Bool[Tensor, "B T S"]
+    head: int = 0
 
 
 def gaze_loss(
@@ -59,18 +69,22 @@ def gaze_loss(
     attention, width = layer.self_attn, layer.self_attn.head_dim
     normed = layer.input_layernorm(hidden_BTH)
     query, key = (
-        nn.functional.linear(normed, matrix.weight[:width])[:, None]
+        nn.functional.linear(normed, matrix.weight[gaze.head * width :][:width])[:, None]
         for matrix in (attention.q_proj, attention.k_proj)
     )
     query, key = apply_rotary_pos_emb(query, key, *turns)
     scores = (query @ key.transpose(-1, -2)) * attention.scaling + bias
     asking = gaze.wanted_BTS.any(dim=-1)
+    if not bool(asking.any()):
+        return hidden_BTH.new_zeros(())
     logs = scores[:, 0][asking].float().log_softmax(dim=-1)
     inside = logs.masked_fill(~gaze.wanted_BTS[asking], -math.inf)
     return -inside.logsumexp(dim=-1).mean()
 
 
-def image_gaze(packed: Packed, places_BKN: Bool[Tensor, "B K N"], layer: int) -> Gaze:
+def image_gaze(
+    packed: Packed, places_BKN: Bool[Tensor, "B K N"], layer: int, head: int = 0
+) -> Gaze:
     """While dialogue k answers, look at its places among the image tokens."""
     batch, length = packed.ids_BT.shape
     answering = torch.zeros(batch, length, dtype=torch.bool)
@@ -80,6 +94,26 @@ def image_gaze(packed: Packed, places_BKN: Bool[Tensor, "B K N"], layer: int) ->
     wanted = torch.zeros(batch, length, length, dtype=torch.bool)
     end = packed.image_start + packed.image_count
     wanted[:, :, packed.image_start : end] = places_BTN & answering[:, :, None]
+    return Gaze(layer=layer, head=head, wanted_BTS=wanted)
+
+
+def option_gaze(packed: Packed, options: Sequence[Sequence[Ids]], layer: int) -> Gaze:
+    """Before dialogue k answers with a letter, look at the words of that option.
+
+    `options[b][k]` is the option with its letter, `(a) cat` as tokens; empty for other questions.
+    """
+    batch, length = packed.ids_BT.shape
+    wanted = torch.zeros(batch, length, length, dtype=torch.bool)
+    for row in range(batch):
+        ids, labels = packed.ids_BT[row].tolist(), packed.labels_BT[row].tolist()
+        segments = packed.segments_BT[row].tolist()
+        for number, option in enumerate(options[row], start=1):
+            if not option:
+                continue
+            start = segments.index(number)
+            answer = next(t for t in range(start, length) if labels[t] != IGNORED)
+            place = _find(ids, option, start)
+            wanted[row, answer - 1, place + LETTER_TOKENS : place + len(option)] = True
     return Gaze(layer=layer, wanted_BTS=wanted)
 
 

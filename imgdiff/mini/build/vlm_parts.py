@@ -26,9 +26,9 @@ from transformers import (
 
 from imgdiff.backends.chat_templates import IGNORED
 from imgdiff.mini.build.export import WEIGHTS
-from imgdiff.mini.build.packing import Gaze, Packed, attention_bias, gaze_loss
+from imgdiff.mini.build.packing import Gaze, Packed, attention_bias, dialogue_shares, gaze_loss
 from imgdiff.mini.grounds import GROUNDS
-from imgdiff.mini.scene import Scene
+from imgdiff.mini.scene import SIZES, Scene
 from imgdiff.mini.shapes import CATEGORIES, COLOURS
 
 CLIP_FOLDER = "clip"  # below the work folder
@@ -134,6 +134,8 @@ class Trainee(nn.Module):
         self.category_head = nn.Linear(width, len(CATEGORIES) + 1)
         self.colour_head = nn.Linear(width, len(COLOURS) + 1)
         self.ground_head = nn.Linear(width, len(GROUNDS))
+        self.size_head = nn.Linear(width, len(SIZES))
+        self.place_head = nn.Linear(width, llava.model.vision_tower.embeddings.num_patches)
 
     def compile_layers(self) -> None:
         """Fuse each layer where a C++ compiler is at hand: about a third off a step on a CPU."""
@@ -159,11 +161,13 @@ class Trainee(nn.Module):
         return self.llava.model.multi_modal_projector(patches).float()
 
     def dense_loss(
-        self, patches_BPD: Float[Tensor, "B P D"], labels_3BP: Int[Tensor, "3 B P"]
+        self, patches_BPD: Float[Tensor, "B P D"], labels_4BP: Int[Tensor, "4 B P"]
     ) -> Tensor:
-        """Cross entropy of category, colour and ground under each patch."""
-        heads = (self.category_head, self.colour_head, self.ground_head)
-        pairs = zip(heads, labels_3BP, strict=True)
+        """Cross entropy of category, colour, ground and size under each patch, and of its place."""
+        heads = (self.category_head, self.colour_head, self.ground_head, self.size_head)
+        places = torch.arange(patches_BPD.shape[1], device=patches_BPD.device)
+        places_BP = places.expand(len(patches_BPD), -1)
+        pairs = [*zip(heads, labels_4BP, strict=True), (self.place_head, places_BP)]
         losses = [
             nn.functional.cross_entropy(
                 head(patches_BPD).float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED
@@ -176,11 +180,10 @@ class Trainee(nn.Module):
         self,
         features_BNH: Float[Tensor, "B N H"],
         packed: Packed,
-        gaze: Gaze | None = None,
+        gazes: Sequence[Gaze] = (),
     ) -> dict[str, Tensor]:
-        """`answer`: mean cross entropy over the supervised tokens of a batch.
-
-        With a Gaze its loss is added as `gaze`.
+        """`answer`: mean cross entropy over the dialogues of a batch, a long answer counting as
+        much as a short one. `gaze`: the mean loss of the gazes, where there are any.
         """
         language = self.llava.model.language_model
         start, end = packed.image_start, packed.image_start + packed.image_count
@@ -188,10 +191,10 @@ class Trainee(nn.Module):
         inputs = torch.cat((embedded[:, :start], features_BNH, embedded[:, end:]), dim=1)
         bias = attention_bias(packed)
         turns = language.rotary_emb(inputs, position_ids=packed.positions_BT)
-        hidden, losses = inputs, {}
+        hidden, looked = inputs, []
         for index, layer in enumerate(language.layers):
-            if gaze is not None and index == gaze.layer:
-                losses["gaze"] = gaze_loss(layer, hidden, turns, bias, gaze)
+            mine = [gaze for gaze in gazes if gaze.layer == index]
+            looked += [gaze_loss(layer, hidden, turns, bias, gaze) for gaze in mine]
             hidden = layer(
                 hidden,
                 attention_mask=bias,
@@ -201,10 +204,10 @@ class Trainee(nn.Module):
         targets = packed.labels_BT[:, 1:]
         counted = targets != IGNORED
         logits = self.llava.lm_head(language.norm(hidden[:, :-1][counted]))
-        return {
-            "answer": nn.functional.cross_entropy(logits.float(), targets[counted]),
-            **losses,
-        }
+        losses = nn.functional.cross_entropy(logits.float(), targets[counted], reduction="none")
+        shares = dialogue_shares(packed)[:, 1:][counted]
+        answer = (losses * shares).sum() / shares.sum()
+        return {"answer": answer, **({"gaze": torch.stack(looked).mean()} if looked else {})}
 
 
 def in_other_colours(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -217,16 +220,16 @@ def in_other_colours(image: Image.Image, rng: np.random.Generator) -> Image.Imag
     return Image.fromarray(mixed.astype(np.uint8))
 
 
-def without_colours(labels_3BP: Int[Tensor, "3 B P"], first: int) -> Int[Tensor, "3 B P"]:
+def without_colours(labels_4BP: Int[Tensor, "4 B P"], first: int) -> Int[Tensor, "4 B P"]:
     """Patch labels whose colour is unknown from image `first` on."""
-    labels_3BP[1, first:] = IGNORED
-    return labels_3BP
+    labels_4BP[1, first:] = IGNORED
+    return labels_4BP
 
 
 def patch_labels(
     owners_BHW: UInt8[np.ndarray, "B H W"], scenes: Sequence[Scene], grid: int
-) -> Int[Tensor, "3 B P"]:
-    """Category, colour (0 is none) and ground under each of grid x grid patches, or IGNORED.
+) -> Int[Tensor, "4 B P"]:
+    """Category, colour (0 is none), ground and size under each of grid x grid patches, or IGNORED.
 
     Owner 0 is ground and k+1 is object k of the scene; the sides are cut to whole patches.
     """
@@ -235,13 +238,15 @@ def patch_labels(
     cover = np.stack([(blocks == k + 1).mean(axis=(2, 4)) for k in range(4)], axis=-1)
     owner = np.where(cover.max(axis=-1) >= OBJECT_COVER, cover.argmax(axis=-1) + 1, 0)
     unclear = (owner == 0) & (cover.sum(axis=-1) > GROUND_COVER)
-    labels = np.zeros((3, count, grid * grid), dtype=np.int64)
+    labels = np.zeros((4, count, grid * grid), dtype=np.int64)
     for row, scene in enumerate(scenes):
         categories = [0, *(CATEGORY_IDS[o.category] for o in scene.objects)]
         colours = [0, *(COLOUR_IDS[o.colour] for o in scene.objects)]
         flat = owner[row].ravel()
         labels[0, row] = np.take(categories, flat)
         labels[1, row] = np.take(colours, flat)
+        sizes = [IGNORED, *(SIZES.index(o.size) for o in scene.objects)]
+        labels[3, row] = np.take(sizes, flat)
         labels[2, row] = np.where(flat == 0, GROUNDS.index(scene.ground), IGNORED)
     labels[:, unclear.reshape(count, -1)] = IGNORED
     return torch.from_numpy(labels)
