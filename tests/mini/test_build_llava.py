@@ -200,9 +200,9 @@ def test_asked_about(question: str, cells: list[int]) -> None:
 def test_kept_tokenizer_stays(tmp_path: Path) -> None:
     first = kept_tokenizer(tmp_path)
     assert first.get_vocab() == _tokenizer().get_vocab()
-    changed = (tmp_path / "llama-tokenizer" / "tokenizer.json").read_text().replace("cat", "gnu")
-    (tmp_path / "llama-tokenizer" / "tokenizer.json").write_text(changed)
-    assert "\u2581gnu" in kept_tokenizer(tmp_path).get_vocab()
+    settings = tmp_path / "llama-tokenizer" / "tokenizer_config.json"
+    settings.write_text(settings.read_text().replace("2048", "777"))
+    assert kept_tokenizer(tmp_path).model_max_length == 777
 
 
 def test_patch_labels_follow_the_owners() -> None:

@@ -56,7 +56,7 @@ def region_questions(
 def evaluate(model: str, count: int, split: Split = Split.validation) -> dict[str, float]:
     """Shares of right answers on `count` scenes (at least 2) of `split`, stage one and two."""
     asked = region_questions(count, "exam", split)
-    config = VlmConfig(model=model, max_new_tokens=NEW_TOKENS)
+    config = VlmConfig(model=model, max_new_tokens=NEW_TOKENS, batch_size=min(64, count))
     with config.build() as chat:
         answers = chat.chat([q.image for q in asked], [q.question for q in asked])
         pairs = [pair_question(shot(sampled(split, 2, seed=k), 0), k) for k in range(count)]

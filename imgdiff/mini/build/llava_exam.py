@@ -54,7 +54,9 @@ def questions(scenes: Scenes, purpose: str) -> list[Asked]:
 def evaluate(model: str, count: int, split: Split = Split.validation) -> dict[str, float]:
     """Share of right answers by skill on `count` scenes of `split`."""
     asked = questions(sampled(split, count), "llava-exam")
-    with VlmConfig(model=model, max_new_tokens=NEW_TOKENS, batch_size=BATCH).build() as chat:
+    with VlmConfig(
+        model=model, max_new_tokens=NEW_TOKENS, batch_size=min(BATCH, count)
+    ).build() as chat:
         answers = chat.chat([q.image for q in asked], [q.turn.question for q in asked])
     scores: dict[str, list[float]] = {}
     for question, answer in zip(asked, answers, strict=True):

@@ -95,7 +95,7 @@ def _places_exchanged(scene: Scene, rng: np.random.Generator) -> Scene:
     """Two objects stand in each other's cell, or wear each other's colour."""
     one, two = (int(i) for i in rng.permutation(len(scene.objects))[:2])
     first, second = scene.objects[one], scene.objects[two]
-    if rng.random() < 0.5:  # noqa: PLR2004
+    if rng.random() < 0.5 or first.colour == second.colour:  # noqa: PLR2004
         moved = (
             dataclasses.replace(first, cell=second.cell),
             dataclasses.replace(second, cell=first.cell),
