@@ -20,6 +20,7 @@ from transformers import (
     LlavaNextImageProcessorPil,
 )
 
+from imgdiff.backends import decoding
 from imgdiff.backends.chat_templates import encode_prompt
 from imgdiff.backends.checkpoints import find
 from imgdiff.backends.configs import ChatTemplate, VlmConfig
@@ -108,6 +109,29 @@ def test_answers_do_not_depend_on_the_batch(tiny: dict[str, Path], kind: str) ->
     assert together == alone
     assert shuffled == [together[k] for k in order]
     assert len(set(together)) > 3  # the test would be empty if all answers were alike
+
+
+@pytest.mark.parametrize("kind", ["llava", "llava_next"])
+def test_scores_are_bit_equal_in_any_company(
+    tiny: dict[str, Path], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    draw = decoding.next_tokens
+
+    def recorded(logits: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.append(logits.clone())
+        return draw(logits, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decoding, "next_tokens", recorded)
+    images = [_picture(k) for k in (0, 1, 2, 0)]
+    questions = ["Is there a cat?", "Is there a dog?", "Is there a cat?", "Is there a dog?"]
+    with _config(tiny[kind], max_new_tokens=1).build() as chat:
+        chat.chat(images, questions)
+        for image, question in zip(images, questions, strict=True):
+            chat.chat([image], [question])
+    together = seen[0]  # questions about one image stand side by side: 0, 3, 1, 2
+    alone = torch.stack([seen[1 + k][0] for k in (0, 3, 1, 2)])
+    assert torch.equal(together, alone)
 
 
 @pytest.mark.parametrize("kind", ["llava", "llava_next"])
