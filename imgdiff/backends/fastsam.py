@@ -53,10 +53,12 @@ def undisturbed() -> Iterator[None]:
     """Undo the process-wide changes that ultralytics makes: environment, threads, printing.
 
     On importing it sets environment variables and print options, turns OpenCV's threads off,
-    replaces `torch.save` and filters warnings; building a model sets one more variable.
+    replaces `torch.save`, replaces `PIL.Image.open` (by one that tries to install a plugin with pip
+    for every unreadable file) and filters warnings; building a model sets one more variable.
     """
     environment, printing = dict(os.environ), np.get_printoptions()
     threads, cv_threads, save = torch.get_num_threads(), cv2.getNumThreads(), torch.save
+    image_open = Image.open
     try:
         with warnings.catch_warnings():
             yield
@@ -69,6 +71,7 @@ def undisturbed() -> Iterator[None]:
             torch.set_num_threads(threads)
         cv2.setNumThreads(cv_threads)
         torch.save = save
+        Image.open = image_open
 
 
 def load_ultralytics() -> None:

@@ -77,6 +77,12 @@ def test_boxes_do_not_depend_on_the_batch(model: str) -> None:
         assert segmenter.segment(images + images[2:4]) == together + together[2:4]
 
 
+def test_ultralytics_leaves_pillow_alone() -> None:
+    """Its own `Image.open` would start pip for every unreadable file."""
+    load_ultralytics()
+    assert Image.open.__module__ == "PIL.Image"
+
+
 @pytest.mark.parametrize("size", [(128, 128), (200, 90), (61, 140), (300, 300)])
 def test_same_boxes_as_ultralytics(model: str, size: tuple[int, int]) -> None:
     image = scenes(1)[0].resize(size)
