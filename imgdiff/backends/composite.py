@@ -102,14 +102,14 @@ class CompositeConfig:
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the key, the value, the rule and the remedy."""
-        if not self.root.strip():
-            raise ConfigError("generator.root is empty; set it to a folder in COCO layout")
         for names, low, high in LIMITS:
             for name in names.split():
                 _check(name, getattr(self, name), low, high)
 
     def build(self) -> CompositeGenerator:
         """A light handle; the annotations are read when a pair first needs their split."""
+        if not self.root.strip():
+            raise ConfigError("generator.root is empty; set it to a folder in COCO layout")
         coco.splits_of(self.root, "instances")
         return CompositeGenerator(self)
 

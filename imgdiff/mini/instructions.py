@@ -14,6 +14,7 @@ from imgdiff.mini.language import (
     PLACES,
     RELATIONS,
     _choose,
+    article,
     capitalised,
     colour_phrase,
     describe,
@@ -126,37 +127,71 @@ def two_options(question: str, right: str, wrong: str, *, right_first: bool) -> 
 
 
 def _choice(scene: Scene, rng: np.random.Generator) -> Turn:
-    item = _object(scene, rng)
-    kind = _choose(rng, ("category", "colour", "ground", "place", "size"))
-    if kind == "category":
-        question = f"What is at the {PLACES[item.cell]}?"
-        right, wrong = item.category, _other(rng, tuple(CATEGORIES), item.category)
-    elif kind == "colour":
-        question = f"What color is the {item.category}?"
-        right, wrong = item.colour, _other(rng, tuple(COLOURS), item.colour)
-    elif kind == "place":
-        question = f"Where is the {item.category}?"
-        right, wrong = PLACES[item.cell], _other(rng, PLACES, PLACES[item.cell])
-    elif kind == "size":
-        question = f"How large is the {item.category}?"
-        right, wrong = item.size, _other(rng, SIZES, item.size)
-    else:
-        question = "What does the background look like?"
-        right, wrong = scene.ground, _other(rng, GROUNDS, scene.ground)
+    ask = CHOICES[int(rng.integers(len(CHOICES)))]
+    question, right, wrong = ask(scene, rng)
     text, letter = two_options(question, right, wrong, right_first=bool(rng.random() < 0.5))  # noqa: PLR2004
     return Turn(skill="choice", question=text + LETTER_SUFFIX, answer=letter.upper())
 
 
+Options = tuple[str, str, str]  # question, right option, wrong option
+
+
+def _choose_category(scene: Scene, rng: np.random.Generator) -> Options:
+    item = _object(scene, rng)
+    wrong = _other(rng, tuple(CATEGORIES), item.category)
+    return f"What is at the {PLACES[item.cell]}?", item.category, wrong
+
+
+def _choose_colour(scene: Scene, rng: np.random.Generator) -> Options:
+    item = _object(scene, rng)
+    wrong = _other(rng, tuple(COLOURS), item.colour)
+    return f"What color is the {item.category}?", item.colour, wrong
+
+
+def _choose_place(scene: Scene, rng: np.random.Generator) -> Options:
+    item = _object(scene, rng)
+    right = PLACES[item.cell]
+    return f"Where is the {item.category}?", right, _other(rng, PLACES, right)
+
+
+def _choose_size(scene: Scene, rng: np.random.Generator) -> Options:
+    item = _object(scene, rng)
+    return f"How large is the {item.category}?", item.size, _other(rng, SIZES, item.size)
+
+
+def _choose_ground(scene: Scene, rng: np.random.Generator) -> Options:
+    wrong = _other(rng, GROUNDS, scene.ground)
+    return "What does the background look like?", scene.ground, wrong
+
+
+def _choose_presence(scene: Scene, rng: np.random.Generator) -> Options:
+    present = tuple(item.category for item in scene.objects)
+    true = bool(rng.random() < 0.5)  # noqa: PLR2004
+    category = _choose(rng, present) if true else _other(rng, tuple(CATEGORIES), *present)
+    right, wrong = ("Yes", "No") if true else ("No", "Yes")
+    return f"Is there {article(category)} {category} in the picture?", right, wrong
+
+
+CHOICES: tuple[Callable[[Scene, np.random.Generator], Options], ...] = (
+    _choose_category,
+    _choose_colour,
+    _choose_place,
+    _choose_size,
+    _choose_ground,
+    _choose_presence,
+)
+
+
 SKILLS: dict[str, tuple[Ask, float]] = {
-    "colour": (_colour, 0.15),
+    "colour": (_colour, 0.12),
     "count": (_count, 0.05),
     "existence": (_existence, 0.15),
     "relation": (_relation, 0.10),
-    "naming": (_naming, 0.15),
+    "naming": (_naming, 0.13),
     "caption": (_caption, 0.05),
     "ground": (_ground, 0.05),
     "size": (_size, 0.05),
-    "choice": (_choice, 0.25),
+    "choice": (_choice, 0.30),
 }
 
 

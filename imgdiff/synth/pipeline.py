@@ -11,7 +11,7 @@ from typing import Any
 from imgdiff import __version__
 from imgdiff.backends.checkpoints import require
 from imgdiff.core.console import say, show_table
-from imgdiff.core.errors import ConfigError
+from imgdiff.core.errors import BackendError, ConfigError
 from imgdiff.core.files import read_json, write_json
 from imgdiff.core.identity import fingerprint
 from imgdiff.synth.audit import audit_report
@@ -23,6 +23,8 @@ from imgdiff.synth.sources import Unit, captions
 from imgdiff.synth.states import caption_to_json
 from imgdiff.synth.work import Layout, run_shards
 
+SOURCE_INDEX = "source.json"  # in the work folder: written when the whole source has been read
+
 
 def run(config: SynthConfig) -> None:
     """Make the data set of `config` in `config.output_dir`; resumes, or says it is already there.
@@ -33,7 +35,7 @@ def run(config: SynthConfig) -> None:
     clock = time.monotonic()
     output = Path(config.output_dir)
     settings = run_settings(config)
-    require(config.needed())
+    _check_inputs(config)
     if _already_done(output, settings, overwrite=config.overwrite):
         say(f"{output} already holds this run; nothing to do.")
         _show(output)
@@ -57,6 +59,17 @@ def run(config: SynthConfig) -> None:
     say(f"[bold]{output}[/bold]: dataset/img_diff.json, gallery.html, audit.json, funnel.json")
 
 
+def _check_inputs(config: SynthConfig) -> None:
+    """One error for all that is absent: checkpoints, and paths that were never set."""
+    unset = config.source.unset()
+    try:
+        require(config.needed())
+    except BackendError as error:
+        raise BackendError(f"{error}\nAlso {unset}" if unset else str(error)) from None
+    if unset:
+        raise ConfigError(unset)
+
+
 def run_settings(config: SynthConfig) -> dict[str, Any]:
     """All settings that can change the data set, as plain values."""
     from omegaconf import OmegaConf
@@ -67,13 +80,17 @@ def run_settings(config: SynthConfig) -> dict[str, Any]:
 
 
 def _already_done(output: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
-    """Whether the folder holds this very run, complete. Another run's folder is refused."""
+    """Whether the folder holds this very run, complete. Another run's folder is refused.
+
+    A run that ended before its source was read (a wrong path, a malformed file) holds nothing.
+    """
     manifest = output / "run.json"
     if manifest.exists():
         held = read_json(manifest)
         if held["settings"] == settings:
             return bool(held["complete"])
-        if not overwrite:
+        begun = held["complete"] or (output / "work" / SOURCE_INDEX).exists()
+        if begun and not overwrite:
             raise ConfigError(
                 f"output_dir={output}: holds another run; it differs in "
                 f"{', '.join(_differences(held['settings'], settings)[:5])}. Choose another "
@@ -99,7 +116,7 @@ def _differences(held: Any, wanted: Any, key: str = "") -> list[str]:
 
 def write_shards(config: SynthConfig, layout: Layout) -> tuple[int, int]:
     """Stream the source into shard files; returns the numbers of shards and of items."""
-    index = layout.output / "work" / "source.json"
+    index = layout.output / "work" / SOURCE_INDEX
     if index.exists():
         counts = read_json(index)
         return int(counts["shards"]), int(counts["items"])

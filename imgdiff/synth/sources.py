@@ -46,6 +46,10 @@ class Source:
                 f"source.max_words={self.max_words}: must be at least 1; 60 fits SDXL's 77 tokens"
             )
 
+    def unset(self) -> str | None:
+        """What the user must set before a run, or None. Asked with the checkpoints, not before."""
+        return None
+
 
 @dataclass(kw_only=True, slots=True)
 class WorldSource(Source):
@@ -69,9 +73,9 @@ class CocoSource(Source):
     root: str = ""
     split: Optional[str] = None  # noqa: UP045
 
-    def __post_init__(self) -> None:
-        Source.__post_init__(self)
-        _require("source.root", self.root, "a folder in COCO layout")
+    def unset(self) -> str | None:
+        """What to set before a run, or None."""
+        return _unset("source.root", self.root, "a folder in COCO layout")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -86,14 +90,16 @@ class JsonSource(Source):
 
     def __post_init__(self) -> None:
         Source.__post_init__(self)
-        _require("source.path", self.path, "a .json, .jsonl or .parquet file of captions")
         if self.column is not None and not self.column.strip():
             raise ConfigError("source.column='': is empty; name a column, or null to find it")
 
+    def unset(self) -> str | None:
+        """What to set before a run, or None."""
+        return _unset("source.path", self.path, "a .json, .jsonl or .parquet file of captions")
 
-def _require(key: str, value: str, what: str) -> None:
-    if not value.strip():
-        raise ConfigError(f"{key}={value!r}: is not set; set it to {what}")
+
+def _unset(key: str, value: str, what: str) -> str | None:
+    return None if value.strip() else f"{key}={value!r}: is not set; set it to {what}"
 
 
 def captions(config: Source, seed: int, unit: Unit = Unit.captions) -> Iterator[Caption | Rejected]:
@@ -104,6 +110,8 @@ def captions(config: Source, seed: int, unit: Unit = Unit.captions) -> Iterator[
     Captions are cleaned and judged by `Hygiene`; the reading ends after `limit` accepted ones.
     `seed` matters to the procedural world alone.
     """
+    if unset := config.unset():
+        raise ConfigError(unset)
     if unit is Unit.objects:
         return _limited(_photo_objects(config), config.limit)
     hygiene = Hygiene(config.max_words)

@@ -231,7 +231,7 @@ def test_identity_follows_settings_and_annotations_but_not_speed(root, tmp_path)
 )
 def test_a_wrong_setting_is_named(settings, message):
     with pytest.raises(ConfigError, match=message):
-        CompositeConfig(**{"root": "somewhere", **settings})
+        CompositeConfig(**{"root": "somewhere", **settings}).build()
 
 
 def test_a_folder_without_annotations_fails_before_any_work(tmp_path):

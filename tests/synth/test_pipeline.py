@@ -15,7 +15,7 @@ from drawn_photos import five_photos
 from PIL import Image
 
 from imgdiff.backends.checkpoints import mini_root
-from imgdiff.core.errors import BackendError, ConfigError
+from imgdiff.core.errors import BackendError, ConfigError, DataError
 from imgdiff.launch import compose_typed
 from imgdiff.synth.config import SynthConfig, register
 from imgdiff.synth.pipeline import run
@@ -148,6 +148,21 @@ def test_absent_weights_are_listed_before_any_work(tmp_path):
                  "describer.model=", "preset=mini"):  # fmt: skip
         assert part in text
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unset_path_is_reported_with_the_absent_weights(tmp_path):
+    with pytest.raises(BackendError, match=r"4 checkpoint(.|\n)*Also source\.root=''"):
+        synth(tmp_path, "preset=paper")
+
+
+def test_a_run_that_never_read_its_source_does_not_claim_the_folder(tmp_path):
+    broken, whole = tmp_path / "broken.json", tmp_path / "whole.json"
+    broken.write_text('[{"caption": "a cat on a mat"},')
+    whole.write_text('[{"caption": "a cat on a mat"}]')
+    only_edit = ("stop_after=edit", "source=json", "preset=mini")
+    with pytest.raises(DataError, match="broken"):
+        synth(tmp_path, *only_edit, f"source.path={broken}")
+    synth(tmp_path, *only_edit, f"source.path={whole}")
 
 
 @pytest.mark.parametrize(

@@ -203,9 +203,9 @@ def test_missing_paths_fail_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: JsonSource(), r"source\.path=''.*set it to"),
+        (lambda: captions(JsonSource(), 0), r"source\.path=''.*set it to"),
         (lambda: JsonSource(path="a", column=" "), r"source\.column"),
-        (lambda: CocoSource(), r"source\.root=''"),
+        (lambda: captions(CocoSource(), 0), r"source\.root=''"),
         (lambda: WorldSource(), r"source\.limit=null.*source\.limit=100"),
         (lambda: WorldSource(limit=0), r"source\.limit=0.*at least 1"),
         (lambda: WorldSource(limit=1, max_words=0), r"source\.max_words=0"),

@@ -218,7 +218,7 @@ def recipe_of(*, quick: bool) -> Recipe:
             held_out=40,
         )
     return Recipe(
-        loop=LoopConfig(steps=5_120, learning_rate=2.5e-3, save_every=PUBLISH_EVERY),
+        loop=LoopConfig(steps=4_400, learning_rate=2.5e-3, save_every=PUBLISH_EVERY),
         plan=Plan(),
         scenes=40_000,
         held_out=400,

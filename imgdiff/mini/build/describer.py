@@ -113,9 +113,9 @@ def blank_model(work: Path, tokenizer: LlamaTokenizer) -> LlavaNextForConditiona
         image_token_index=image_token_id(tokenizer),
         image_grid_pinpoints=GRID_PINPOINTS,
         image_seq_length=(SCENE_PX // 16) ** 2,
-        vision_feature_layer=-2,
+        vision_feature_layer=-1,  # the tower ends there, see `vision_config`
         vision_feature_select_strategy="default",
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
     )
     model = LlavaNextForConditionalGeneration(config)
     model.set_attn_implementation(LEAN)

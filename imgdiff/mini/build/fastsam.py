@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -40,7 +40,9 @@ MIRROR_SHARE = 0.5
 WINDOW_PX = (80, 208)  # sides of such windows: objects appear at 0.62 to 1.6 of their size
 LEAST_VISIBLE = 0.3  # a cut object with less of its mask in the window is no object
 GAIN, SHIFT = 0.2, 20.0  # colour jitter: +-20 % contrast, +-20 grey levels per channel
-WORN_BLUR_PX, WORN_GRAIN = 1.5, 8.0
+WORN_SHARE = 0.3  # of training images that are blurred and grainy, by up to
+WORN_MAX_BLUR_PX, WORN_MAX_GRAIN = 2.0, 12.0  # standard deviations
+WORN_BLUR_PX, WORN_GRAIN = 1.5, 8.0  # as measured
 CONFIDENCES = (0.05, 0.1, 0.25, 0.4, 0.6)
 
 
@@ -136,7 +138,7 @@ def draw_batch(scenes: Scenes, step: int, count: int) -> dict[str, Tensor]:
 
 
 def example(scenes: Scenes, rng: np.random.Generator) -> Example:
-    """A scene, or a zoomed window of four; perhaps mirrored; colours jittered."""
+    """A scene, or a zoomed window of four; perhaps mirrored, perhaps worn; colours jittered."""
     if rng.random() < MOSAIC_SHARE:
         pixels, labels = _window(scenes, rng)
     else:
@@ -146,8 +148,19 @@ def example(scenes: Scenes, rng: np.random.Generator) -> Example:
         pixels, labels = pixels[:, ::-1], labels[:, ::-1]
     gain = rng.uniform(1 - GAIN, 1 + GAIN)
     shift = rng.uniform(-SHIFT, SHIFT, size=3)
-    jittered = np.clip((pixels - 128.0) * gain + 128.0 + shift, 0, 255)
-    return Example(pixels=np.asarray(jittered, dtype=np.uint8), labels=labels)
+    jittered = (pixels - 128.0) * gain + 128.0 + shift
+    if rng.random() < WORN_SHARE:
+        blur, grain = rng.uniform(0.3, WORN_MAX_BLUR_PX), rng.uniform(0.0, WORN_MAX_GRAIN)
+        jittered = worn(jittered, blur, grain, rng)
+    return Example(pixels=np.asarray(np.clip(jittered, 0, 255), dtype=np.uint8), labels=labels)
+
+
+def worn(
+    pixels: Float[np.ndarray, "H W 3"], blur_px: float, grain: float, rng: np.random.Generator
+) -> Float[np.ndarray, "H W 3"]:
+    """Blurred and grainy (standard deviations in pixels and grey levels), as generated."""
+    soft = cv2.GaussianBlur(pixels, (0, 0), blur_px)
+    return np.asarray(soft + rng.normal(0.0, grain, size=soft.shape), dtype=np.float64)
 
 
 def _window(
@@ -270,8 +283,8 @@ def measure(model: str, held_out: Scenes) -> dict[str, float]:
 
 
 def _as_generated(pixels: UInt8[np.ndarray, "H W 3"], number: int) -> Image.Image:
-    grain = np.random.default_rng((SEED, number)).normal(0.0, WORN_GRAIN, size=pixels.shape)
-    soft = cv2.GaussianBlur(pixels.astype(np.float64), (0, 0), WORN_BLUR_PX) + grain
+    rng = np.random.default_rng((SEED, number))
+    soft = worn(pixels.astype(np.float64), WORN_BLUR_PX, WORN_GRAIN, rng)
     return Image.fromarray(np.asarray(np.clip(soft, 0, 255), dtype=np.uint8))
 
 
@@ -345,12 +358,12 @@ procedural world (128x128 px): YOLOv8-seg with one class, {parameters:.2f} M par
 precision.
 
 - **Data**: {recipe.scenes} scenes of the train world, drawn by `imgdiff.mini.scene`; windows of
-  four scenes at 0.62 to 1.6 of their size, mirroring, colour jitter.
+  four scenes at 0.62 to 1.6 of their size, mirroring, colour jitter; 30 % blurred and grainy.
 - **Training**: {recipe.steps} steps of {recipe.batch} images from random weights, AdamW with a
   cosine schedule, ultralytics' YOLOv8-seg loss; {minutes:.0f} minutes of one CPU core.
   `imgdiff/mini/build/fastsam.py` is the whole recipe.
-- **Limits**: it knows drawn objects on textured grounds. Blur, grain and objects that
-  touch or hide each other were not in its training. On photographs use FastSAM-x.
+- **Limits**: it knows drawn objects on textured grounds. Objects that touch or hide each other
+  were not in its training. On photographs use FastSAM-x.
 
 ## Held-out figures
 

@@ -113,10 +113,10 @@ def blank_model(work: Path, tokenizer: LlamaTokenizer) -> LlavaForConditionalGen
         text_config=language_config(tokenizer, LAYERS, WIDTH, INNER).to_dict(),
         image_token_index=image_token_id(tokenizer),
         image_seq_length=GRID**2,
-        vision_feature_layer=-2,
+        vision_feature_layer=-1,  # the tower ends there, see `vision_config`
         vision_feature_select_strategy="default",
         projector_hidden_act="gelu",
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
     model.set_attn_implementation(LEAN)

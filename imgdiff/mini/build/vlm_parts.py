@@ -62,7 +62,10 @@ AttentionInterface.register(LEAN, lean_attention)
 
 
 def vision_config(work: Path, image_px: int) -> CLIPVisionConfig:
-    """The mini CLIP's tower where it is trained, else the same shape untrained, at `image_px`."""
+    """The mini CLIP's tower (else the same shape, untrained) at `image_px`, without its last layer.
+
+    LLaVA reads the last layer but one of its CLIP, so the last one would only take up space.
+    """
     config = CLIPVisionConfig(
         hidden_size=192,
         intermediate_size=768,
@@ -76,6 +79,7 @@ def vision_config(work: Path, image_px: int) -> CLIPVisionConfig:
         stored = json.loads((work / CLIP_FOLDER / "config.json").read_text())["vision_config"]
         config = CLIPVisionConfig(**{k: v for k, v in stored.items() if k != "model_type"})
     config.image_size = image_px
+    config.num_hidden_layers -= 1
     return config
 
 
@@ -91,7 +95,7 @@ def language_config(tokenizer: LlamaTokenizer, layers: int, width: int, inner: i
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
     )
 
 
@@ -107,7 +111,8 @@ def load_tower(model: Any, work: Path) -> bool:
     key = "embeddings.position_embedding.weight"
     target = model.model.vision_tower
     source[key] = _interpolated(source[key], target.embeddings.num_patches)
-    target.load_state_dict(source)
+    unread = f"encoder.layers.{len(target.encoder.layers)}."
+    target.load_state_dict({k: v for k, v in source.items() if not k.startswith(unread)})
     return True
 
 
@@ -122,10 +127,7 @@ def _interpolated(table_ND: Tensor, patches: int) -> Tensor:
 
 
 class Trainee(nn.Module):
-    """A LLaVA with dense heads on its patches, for training only.
-
-    `vision_feature_layer=-2` never reads the tower's last layer, so it is not run here.
-    """
+    """A LLaVA with dense heads on its patches, for training only."""
 
     def __init__(self, llava: PreTrainedModel) -> None:
         super().__init__()
@@ -146,7 +148,7 @@ class Trainee(nn.Module):
 
     @property
     def _vision_layers(self) -> list[nn.Module]:
-        return list(self.llava.model.vision_tower.encoder.layers[:-1])
+        return list(self.llava.model.vision_tower.encoder.layers)
 
     def patches(self, pixels: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B P D"]:
         """What the projector will see of every patch."""
