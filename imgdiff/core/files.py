@@ -31,13 +31,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(
-            f"{path}: could not be written ({error.strerror or error}). Free space or choose "
-            "another folder, then run the same command again: finished work is kept."
-        ) from error
+        raise not_written(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def not_written(path: Path, error: OSError) -> StoreError:
+    """What to raise where `path` could not be written."""
+    return StoreError(
+        f"{path}: could not be written ({error.strerror or error}). Free space or choose "
+        "another folder, then run the same command again: finished work is kept."
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,10 +96,16 @@ def side_by_side(images: Sequence[Image.Image], divider_px: int = DIVIDER_PX) ->
 
 
 def save_image(image: Image.Image, path: Path, quality: int = 95) -> None:
-    """Write PNG or JPEG (by suffix; JPEG without chroma subsampling) atomically."""
+    """Write PNG or JPEG (by suffix; JPEG without chroma subsampling) atomically.
+
+    Encoded in memory first: writing to a file itself, Pillow does not see that the last piece did
+    not fit on a full disk, and leaves a truncated image without an error.
+    """
     kind: Literal["PNG", "JPEG"] = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+    encoded = io.BytesIO()
     with atomic_path(path) as temporary:
         if kind == "PNG":
-            image.save(temporary, format=kind, compress_level=4)
+            image.save(encoded, format=kind, compress_level=4)
         else:
-            image.save(temporary, format=kind, quality=quality, subsampling=0)
+            image.save(encoded, format=kind, quality=quality, subsampling=0)
+        temporary.write_bytes(encoded.getvalue())

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imgdiff.core.files import atomic_path, read_json, write_json
+from imgdiff.core.files import atomic_path, not_written, read_json, write_json
 from imgdiff.core.geometry import normalised_text
 from imgdiff.core.identity import fingerprint
 from imgdiff.core.images import save_image, side_by_side, with_red_box
@@ -197,23 +198,27 @@ def _entry(state: ItemState, regions: Sequence[RegionState]) -> dict[str, object
     }
 
 
-class ParquetStream:
-    """A Parquet file written shard by shard, moved into place when complete."""
+Append = Callable[[Sequence[dict[str, Any]]], None]
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._context = atomic_path(path)
-        self._writer = pq.ParquetWriter(self._context.__enter__(), schema, compression="zstd")
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append rows as one row group."""
-        if rows:
-            self._writer.write_table(pa.Table.from_pylist(list(rows), schema=self._schema))
+@contextmanager
+def parquet_stream(path: Path, schema: pa.Schema) -> Iterator[Append]:
+    """Appends rows, one row group a call; the file is moved into place when complete."""
+    with atomic_path(path) as temporary, _writer(temporary, schema) as writer:
 
-    def close(self) -> None:
-        """Finish the file."""
-        self._writer.close()
-        self._context.__exit__(None, None, None)
+        def append(rows: Sequence[dict[str, Any]]) -> None:
+            if not rows:
+                return
+            try:
+                writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
+            except OSError as error:  # here, or a file opened after this one would be blamed
+                raise not_written(path, error) from error
+
+        yield append
+
+
+def _writer(path: Path, schema: pa.Schema) -> Any:
+    return pq.ParquetWriter(path, schema, compression="zstd")
 
 
 def dataset_schema(*, embed_images: bool) -> pa.Schema:
@@ -243,25 +248,24 @@ def assemble(parts: Sequence[Path], output: Path, *, embed_images: bool) -> None
     write_list(
         dataset / "img_diff.json", (row for part in parts for row in read_json(part)["samples"])
     )
-    streams = {
-        "samples": ParquetStream(
-            dataset / "img_diff.parquet", dataset_schema(embed_images=embed_images)
-        ),
-        "pairs": ParquetStream(output / "pairs.parquet", PAIR_SCHEMA),
-        "regions": ParquetStream(output / "regions.parquet", REGION_SCHEMA),
+    tables = {
+        "samples": (dataset / "img_diff.parquet", dataset_schema(embed_images=embed_images)),
+        "pairs": (output / "pairs.parquet", PAIR_SCHEMA),
+        "regions": (output / "regions.parquet", REGION_SCHEMA),
     }
-    for part in parts:
-        rows = read_json(part)
-        if embed_images:
-            for row in rows["samples"]:
-                row["image"] = {
-                    "bytes": (dataset / row["image"]).read_bytes(),
-                    "path": row["image"],
-                }
-        for name, stream in streams.items():
-            stream.write(rows[name])
-    for stream in streams.values():
-        stream.close()
+    with ExitStack() as stack:
+        streams = {
+            name: stack.enter_context(parquet_stream(path, schema))
+            for name, (path, schema) in tables.items()
+        }
+        for part in parts:
+            rows = read_json(part)
+            if embed_images:
+                for row in rows["samples"]:
+                    content = (dataset / row["image"]).read_bytes()
+                    row["image"] = {"bytes": content, "path": row["image"]}
+            for name, append in streams.items():
+                append(rows[name])
 
 
 def write_list(path: Path, rows: Iterable[dict[str, object]]) -> None:

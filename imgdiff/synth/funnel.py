@@ -67,11 +67,13 @@ class Funnel:
             remaining -= lost
         return rows
 
-    def report(self) -> dict[str, object]:
-        """funnel.json."""
+    def report(self, last_stage: str = ITEM_STAGES[-1]) -> dict[str, object]:
+        """funnel.json: the stages up to `last_stage` of the items, where the run ended."""
+        ran = ITEM_STAGES.index(last_stage) + 1
+        whole = ran == len(ITEM_STAGES)
         return {
-            "items": self.steps("items"),
-            "regions": self.steps("regions"),
+            "items": self.steps("items")[:ran],
+            "regions": self.steps("regions") if whole else [],
             "pairs_with_samples": self.totals["pairs_with_samples"],
             "samples": self.totals["samples"],
         }

@@ -11,11 +11,11 @@ from typing import Any
 from imgdiff import __version__
 from imgdiff.backends.checkpoints import require
 from imgdiff.core.console import say, show_table
-from imgdiff.core.errors import BackendError, ConfigError
+from imgdiff.core.errors import BackendError, ConfigError, DataError
 from imgdiff.core.files import read_json, write_json
 from imgdiff.core.identity import fingerprint
 from imgdiff.synth.audit import audit_report
-from imgdiff.synth.config import SPEED_ONLY, SynthConfig
+from imgdiff.synth.config import SPEED_ONLY, StopAfter, SynthConfig
 from imgdiff.synth.export import assemble, chosen_entries, chunked
 from imgdiff.synth.funnel import Funnel
 from imgdiff.synth.report import write_card, write_gallery
@@ -126,6 +126,8 @@ def write_shards(config: SynthConfig, layout: Layout) -> tuple[int, int]:
     for number, rows in enumerate(chunked(stream, config.shard_size)):
         write_json(layout.shard(number), [caption_to_json(row) for row in rows])
         items += len(rows)
+    if not items:
+        raise DataError("source: holds no record at all. Check the file or folder and its split.")
     write_json(index, {"shards": number + 1, "items": items})
     return number + 1, items
 
@@ -139,7 +141,8 @@ def finish(config: SynthConfig, layout: Layout, parts: list[Path]) -> None:
         funnel.add(rows["funnel"])
         audit.update(rows["audit"])
         gallery = chosen_entries(gallery + rows["gallery"], config.export)
-    report = funnel.report()
+    stop = config.stop_after
+    report = funnel.report() if stop is StopAfter.export else funnel.report(stop.value)
     assemble(parts, layout.output, embed_images=config.export.parquet_images)
     write_json(layout.output / "funnel.json", report)
     write_json(layout.output / "audit.json", audit_report(audit))
@@ -169,7 +172,7 @@ def _show(output: Path) -> None:
         "region_name_accuracy",
         "difference_accuracy",
     )
-    show_table(
-        "Audit against the generator's truth", ("figure", "value"), [(f, audit[f]) for f in figures]
-    )
+    known = [(figure, audit[figure]) for figure in figures if audit[figure] is not None]
+    if audit["n_pairs"]:
+        show_table("Audit against the generator's truth", ("figure", "value"), known)
     say(f"{funnel['samples']} samples from {funnel['pairs_with_samples']} pairs")

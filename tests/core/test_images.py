@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import resource
+import signal
 import struct
 import zlib
 from pathlib import Path
@@ -210,4 +212,23 @@ def test_png_comes_back_exactly_and_jpeg_closely(tmp_path: Path) -> None:
 def test_what_jpeg_cannot_hold_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"a\.jpg"):
         save_image(Image.new("RGBA", (2, 2)), tmp_path / "a.jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_the_last_piece_that_does_not_fit_is_an_error(tmp_path: Path, name: str) -> None:
+    """A file-size limit ends a write as a full disk does: some bytes are taken, the rest not."""
+    image = Image.effect_noise((200, 200), 60).convert("RGB")
+    save_image(image, tmp_path / name)
+    room = (tmp_path / name).stat().st_size - 100
+    (tmp_path / name).unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(StoreError, match="could not be written"):
+            save_image(image, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
     assert list(tmp_path.iterdir()) == []
