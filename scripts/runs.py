@@ -23,7 +23,11 @@ class Trained:
 
 
 def run(room: str, *settings: str) -> None:
-    """`python -m imgdiff.ROOM SETTINGS`, its output passed through; stops where it fails."""
+    """`python -m imgdiff.ROOM SETTINGS`, its output passed through; stops where it fails.
+
+    The output folders are the scripts' own, so what an older version left there is replaced.
+    """
+    settings = (*settings, "overwrite=true")
     say(f"\n[bold]$ python -m imgdiff.{room} {' '.join(settings)}[/bold]")
     done = subprocess.run([sys.executable, "-m", f"imgdiff.{room}", *settings], check=False)
     if done.returncode:

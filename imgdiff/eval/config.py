@@ -65,6 +65,7 @@ class EvalConfig:
     """One model on one benchmark."""
 
     output_dir: str = "outputs/eval"
+    overwrite: bool = False  # replace the evaluation of another model or benchmark in output_dir
     cache_dir: str = "outputs/cache"  # the procedural set is drawn into it
     benchmark: MmvpConfig = field(default_factory=MmvpConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

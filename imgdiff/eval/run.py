@@ -10,7 +10,9 @@ from typing import Any
 from imgdiff.backends.protocols import Chat
 from imgdiff.backends.world_data import benchmark_folder
 from imgdiff.core.console import meter, say, show_table
-from imgdiff.core.files import write_json
+from imgdiff.core.errors import ConfigError
+from imgdiff.core.files import read_json, write_json
+from imgdiff.core.identity import fingerprint
 from imgdiff.core.images import open_rgb
 from imgdiff.eval.config import EvalConfig, MmvpConfig
 from imgdiff.eval.mmvp import Benchmark, load_benchmark
@@ -26,15 +28,20 @@ from imgdiff.eval.scores import Answered, Share, pair_scores, scores_by_kind
 
 PREDICTIONS_FILE = "predictions.jsonl"
 SCORES_FILE = "scores.json"
+RUN_FILE = "run.json"  # what is evaluated in this folder
 ASKED_AT_ONCE = 64  # questions between two writes; a killed run loses at most these
 
 
 def run(config: EvalConfig) -> dict[str, Any]:
-    """Evaluate and return what scores.json holds; questions answered before are not asked again."""
+    """Evaluate and return what scores.json holds; questions answered before are not asked again.
+
+    ConfigError where `output_dir` holds another model's or benchmark's evaluation.
+    """
     benchmark = load_benchmark(_folder(config))
     chat = config.model.build()
     output = Path(config.output_dir)
     sheet = sheet_for(benchmark, config.benchmark.prompt, chat.identity)
+    _claim(output, sheet, config)
     predictions = _answer(sheet, chat, output / PREDICTIONS_FILE)
     scores = _scores(benchmark, config, chat.identity, predictions)
     write_json(output / SCORES_FILE, scores)
@@ -47,6 +54,19 @@ def _folder(config: EvalConfig) -> Path:
     if benchmark.root is not None:
         return Path(benchmark.root).expanduser()
     return benchmark_folder(Path(config.cache_dir), benchmark.pairs, benchmark.seed)
+
+
+def _claim(output: Path, sheet: Sheet, config: EvalConfig) -> None:
+    """Write what is evaluated here; refuse a folder that says otherwise."""
+    manifest = output / RUN_FILE
+    wanted = {"questions": fingerprint(sheet.keys), "model": config.model.path}
+    held = read_json(manifest) if manifest.exists() else wanted
+    if held["questions"] != wanted["questions"] and not config.overwrite:
+        raise ConfigError(
+            f"output_dir={output}: holds the evaluation of {held['model']}, made with "
+            "another model, benchmark or prompt. Choose another output_dir, or overwrite=true."
+        )
+    write_json(manifest, wanted)
 
 
 def _answer(sheet: Sheet, chat: Chat, path: Path) -> list[Prediction]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imgdiff import __version__
-from imgdiff.backends.checkpoints import require
+from imgdiff.backends.checkpoints import content_identity, locate, require
 from imgdiff.core.console import say, show_table
 from imgdiff.core.errors import BackendError, ConfigError, DataError
 from imgdiff.core.files import read_json, write_json
@@ -34,8 +34,8 @@ def run(config: SynthConfig) -> None:
     """
     clock = time.monotonic()
     output = Path(config.output_dir)
-    settings = run_settings(config)
     _check_inputs(config)
+    settings = run_settings(config) | {"checkpoints": _identities(config)}
     if _already_done(output, settings, overwrite=config.overwrite):
         say(f"{output} already holds this run; nothing to do.")
         _show(output)
@@ -68,6 +68,11 @@ def _check_inputs(config: SynthConfig) -> None:
         raise BackendError(f"{error}\nAlso {unset}" if unset else str(error)) from None
     if unset:
         raise ConfigError(unset)
+
+
+def _identities(config: SynthConfig) -> dict[str, str]:
+    """What each checkpoint holds: a name may stand for other weights tomorrow."""
+    return {item.key: content_identity(locate(item.key, item.model)) for item in config.needed()}
 
 
 def run_settings(config: SynthConfig) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def run(config: TrainConfig) -> Path:
     sources = open_sources(config.data, Path(config.cache_dir))
     record = _record(config, base, sources)
     if _is_finished(output, record["identity"], overwrite=config.overwrite):
-        say(f"{output / CHECKPOINT}: this run is finished already; overwrite=true repeats it")
+        say(f"{output / CHECKPOINT}: this run is finished already; nothing to do")
         return output / CHECKPOINT
     total = config.max_steps * config.batch_size
     plan = plan_samples([len(s.samples) for s in sources], config.data.share, total, config.seed)
@@ -72,10 +72,12 @@ def _record(config: TrainConfig, base: Path, sources: list[Source]) -> dict[str,
 
 def _is_finished(output: Path, identity: str, *, overwrite: bool) -> bool:
     """Whether `output` holds this very run, whole. Another run there raises ConfigError."""
-    if overwrite or not (output / RUN_FILE).exists():
+    if not (output / RUN_FILE).exists():
         return False
     found = read_json(output / RUN_FILE)
     if not isinstance(found, dict) or found.get("identity") != identity:
+        if overwrite:
+            return False
         raise ConfigError(
             f"output_dir={output}: holds another training run (other settings, data or base "
             "model). Choose another output_dir, or set overwrite=true to replace that run."

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typing_extensions import Self
 
+from imgdiff.core.errors import ConfigError
 from imgdiff.eval import run as run_module
 from imgdiff.eval.config import EvalConfig, MmvpConfig, ModelConfig
 from imgdiff.eval.mmvp import PromptStyle
@@ -45,12 +46,13 @@ class Oracle:
 def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(run_module, "ASKED_AT_ONCE", 4)
 
-    def call(chat: Oracle, **benchmark: Any) -> dict[str, Any]:
+    def call(chat: Oracle, *, overwrite: bool = False, **benchmark: Any) -> dict[str, Any]:
         monkeypatch.setattr(ModelConfig, "build", lambda self: chat)
         settings = MmvpConfig(**({"pairs": 8} | benchmark))
         return run(
             EvalConfig(
                 output_dir=str(tmp_path / "out"),
+                overwrite=overwrite,
                 cache_dir=str(tmp_path / "cache"),
                 benchmark=settings,
             )
@@ -114,10 +116,13 @@ def test_nothing_is_asked_twice_and_another_model_or_prompt_is_asked(
     assert evaluate(again)["chosen"] == {"a": 16}
     assert (again.asked, again.entered) == ([], 0)
     other = Oracle("B", identity="v2")
-    assert evaluate(other)["chosen"] == {"b": 16}
+    with pytest.raises(ConfigError, match=r"output_dir=.*evaluation of .*overwrite=true"):
+        evaluate(other)
+    assert len(_lines(tmp_path)) == 16
+    assert evaluate(other, overwrite=True)["chosen"] == {"b": 16}
     assert len(other.asked) == len(_lines(tmp_path)) == 16
     free = Oracle("B", identity="v2")
-    evaluate(free, prompt=PromptStyle.free)
+    evaluate(free, overwrite=True, prompt=PromptStyle.free)
     assert len(free.asked) == 16
     assert not any("directly" in question for question in free.asked)
 
