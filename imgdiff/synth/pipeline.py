@@ -19,6 +19,7 @@ from imgdiff.synth.config import SPEED_ONLY, StopAfter, SynthConfig
 from imgdiff.synth.export import assemble, chosen_entries, chunked
 from imgdiff.synth.funnel import Funnel
 from imgdiff.synth.report import write_card, write_gallery
+from imgdiff.synth.selection import RegionsFrom
 from imgdiff.synth.sources import Unit, captions
 from imgdiff.synth.states import caption_to_json
 from imgdiff.synth.work import Layout, run_shards
@@ -150,8 +151,10 @@ def finish(config: SynthConfig, layout: Layout, parts: list[Path]) -> None:
     report = funnel.report() if stop is StopAfter.export else funnel.report(stop.value)
     assemble(parts, layout.output, embed_images=config.export.parquet_images)
     write_json(layout.output / "funnel.json", report)
-    write_json(layout.output / "audit.json", audit_report(audit))
-    write_card(layout.dataset / "README.md", run_settings(config), report, audit_report(audit))
+    by_record = config.rules.regions_from is RegionsFrom.truth
+    audited = audit_report(audit, by_construction=by_record)
+    write_json(layout.output / "audit.json", audited)
+    write_card(layout.dataset / "README.md", run_settings(config), report, audited)
     write_gallery(layout.output / "gallery.html", gallery, layout.store, report)
 
 
@@ -180,4 +183,6 @@ def _show(output: Path) -> None:
     known = [(figure, audit[figure]) for figure in figures if audit[figure] is not None]
     if audit["n_pairs"]:
         show_table("Audit against the generator's truth", ("figure", "value"), known)
+        if audit["remark"]:
+            say(audit["remark"])
     say(f"{funnel['samples']} samples from {funnel['pairs_with_samples']} pairs")

@@ -184,7 +184,7 @@ def _audit(audit: dict[str, Any]) -> str:
         shown = "not known" if value is None else f"{value:.4f}"
         rows.append((name, shown, meaning.get(name, "")))
     note = opening.split(" Definitions ")[0]
-    pairs = f"{audit.get('n_pairs', 0):,} pairs were looked at."
+    pairs = f"{audit.get('n_pairs', 0):,} pairs were looked at. {audit.get('remark', '')}".strip()
     return f"## Audit\n\n{note} {pairs}\n\n".replace("  ", " ") + _table(
         ("figure", "value", "definition"), rows
     )

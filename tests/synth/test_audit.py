@@ -118,3 +118,8 @@ def test_rejected_regions_and_items_do_not_count():
     assert counts["regions"] == 0
     assert counts["changed_found"] == 0
     assert counts["changed"] == 2
+
+
+def test_a_report_by_construction_says_so() -> None:
+    assert "not a model" in str(audit_report(Counter(pairs=1), by_construction=True)["remark"])
+    assert audit_report(Counter(pairs=1))["remark"] == ""

@@ -76,7 +76,7 @@ class Recipe:
 
 
 FULL = Recipe(
-    steps=3_000,
+    steps=2_000,
     learning_rate=1.2e-3,
     scenes=40_000,
     images=8,
@@ -84,7 +84,7 @@ FULL = Recipe(
     pairs=4,
     contents=4,
     pair_every=4,
-    tower_steps=2_000,
+    tower_steps=500,
     tower_images=48,
     held_out=500,
     compiled=True,

@@ -81,14 +81,14 @@ class Recipe:
 
 
 FULL = Recipe(
-    steps=3_600,
+    steps=2_400,
     learning_rate=1.2e-3,
     scenes=40_000,
     images=10,
     dialogues=6,
-    tower_steps=800,
+    tower_steps=400,
     tower_images=24,
-    snapshot_every=600,
+    snapshot_every=300,
     held_out=150,
     compiled=True,
 )
