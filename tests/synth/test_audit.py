@@ -1,5 +1,7 @@
 """The audit's verdicts on hand-made cases."""
 
+from collections import Counter
+
 import pytest
 
 from imgdiff.core.geometry import Box
