@@ -32,6 +32,7 @@ from imgdiff.mini.build.packing import (
     image_gaze,
     option_gaze,
     pack,
+    word_gaze,
 )
 from imgdiff.mini.build.views import shot
 from imgdiff.mini.build.vlm_parts import Trainee, patch_labels
@@ -177,6 +178,21 @@ def test_option_gaze_points_at_the_words_of_the_right_option() -> None:
     assert (words[query], words[query + 1], words[key]) == (":", "\u2581B", "\u2581cat")
 
 
+def test_word_gaze_points_at_the_object_in_the_question() -> None:
+    tokenizer = _tokenizer()
+    question = "<image>\nIs the cat red?"
+    rows = [[[Exchange(question, "No, blue.")], [Exchange("<image>\nIs it red?", "Yes.")]]]
+    packed = pack(tokenizer, rows, 2)
+    cat = tokenizer("a cat", add_special_tokens=False)["input_ids"][1:]
+    wanted = word_gaze(packed, [[cat, []]], 0).wanted_BTS[0]
+    words = tokenizer.convert_ids_to_tokens(packed.ids_BT[0].tolist())
+    looked = wanted.nonzero().tolist()
+    assert {words[key] for _, key in looked} == {"\u2581cat"}
+    answered = packed.labels_BT[0, 1:] != IGNORED
+    first = packed.segments_BT[0, 1:] == 1
+    assert [query for query, _ in looked] == (answered & first).nonzero().flatten().tolist()
+
+
 @pytest.mark.parametrize(
     ("question", "cells"),
     [
@@ -192,7 +208,8 @@ def test_asked_about(question: str, cells: list[int]) -> None:
     rng = np.random.default_rng(0)
     objects = (place(rng, "cat", "red", "small", 0), place(rng, "dog", "blue", "large", 3))
     scene = Scene(objects=objects, ground="plain", ground_seed=0)
-    found = llava.asked_about([Exchange(f"<image>\n{question}", "x")], scene)
+    turns = [Exchange(f"<image>\n{question}", "x")]
+    found = [named.index for named in llava.asked_about(turns, scene)]
     assert [objects[index].cell for index in found] == cells
     assert llava.asked_about([Exchange(question, "x"), Exchange(question, "y")], scene) == []
 

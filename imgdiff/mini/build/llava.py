@@ -32,7 +32,7 @@ from imgdiff.mini.build.llama_tokenizer import kept_tokenizer
 from imgdiff.mini.build.llava_exam import evaluate
 from imgdiff.mini.build.loop import LoopConfig, autocast, device, train
 from imgdiff.mini.build.muon import muon
-from imgdiff.mini.build.packing import Gaze, Packed, image_gaze, option_gaze, pack
+from imgdiff.mini.build.packing import Gaze, Packed, image_gaze, option_gaze, pack, word_gaze
 from imgdiff.mini.build.views import MEAN_COLOUR, Shot, shot
 from imgdiff.mini.build.vlm_parts import (
     LEAN,
@@ -56,7 +56,7 @@ NAME = "llava"
 IMAGE_PX, PATCH_PX = 192, 16
 GRID = IMAGE_PX // PATCH_PX
 LAYERS, WIDTH, INNER = 3, 192, 384
-LOOKING_LAYER, CHOOSING_LAYER = 1, 2  # whose heads are shown where to look
+READING_LAYER, LOOKING_LAYER, CHOOSING_LAYER = 0, 1, 2  # whose heads are shown where to look
 SNAPSHOTS = "llava-snapshots"
 FRAMED_SHARE = 0.4  # of images on a larger canvas: the tower meets objects at many scales
 FRAME_PX = (SCENE_PX, 276)
@@ -167,7 +167,12 @@ class Lessons:
             packed = pack(self.tokenizer, dialogues, patches.shape[1])
             gazes = self._gazes(packed, shots, owners, dialogues)
             losses = self.trainee.answer_losses(self.trainee.projected(patches), packed, gazes)
-        return {"answer": losses["answer"], "gaze": 0.3 * losses["gaze"], "dense": 0.3 * dense}
+        return {"answer": losses["answer"], "gaze": 0.5 * losses["gaze"], "dense": 0.3 * dense}
+
+    def _ids(self, words: str) -> list[int]:
+        """Tokens of words in the middle of a text."""
+        ids: list[int] = self.tokenizer(f"a {words}", add_special_tokens=False)["input_ids"]
+        return ids[1:]
 
     def _gazes(
         self,
@@ -176,26 +181,26 @@ class Lessons:
         owners: np.ndarray,
         dialogues: Sequence[Sequence[list[Exchange]]],
     ) -> list[Gaze]:
-        """Look at the first and (another head) second object asked about, and the right option."""
+        """Look at the first and (another head) second object asked about, and the right option.
+
+        In the question one layer before, in the picture then.
+        """
         about = [
             [asked_about(turns, source.scene) for turns in row]
             for source, row in zip(shots, dialogues, strict=True)
         ]
-        looks = [
-            torch.stack(
-                [
-                    torch.stack([covered(seen, objects[nth : nth + 1], GRID) for objects in row])
-                    for seen, row in zip(owners, about, strict=True)
-                ]
-            )
-            for nth in (0, 1)
-        ]
+        gazes = []
+        for nth in (0, 1):
+            mine = [[named[nth : nth + 1] for named in row] for row in about]
+            words = [[[t for n in one for t in self._ids(n.words)] for one in row] for row in mine]
+            places = [
+                torch.stack([covered(seen, [n.index for n in one], GRID) for one in row])
+                for seen, row in zip(owners, mine, strict=True)
+            ]
+            gazes.append(word_gaze(packed, words, READING_LAYER, head=nth))
+            gazes.append(image_gaze(packed, torch.stack(places), LOOKING_LAYER, head=nth))
         options = [[self._option(turns) for turns in row] for row in dialogues]
-        return [
-            image_gaze(packed, looks[0], LOOKING_LAYER, head=0),
-            image_gaze(packed, looks[1], LOOKING_LAYER, head=1),
-            option_gaze(packed, options, CHOOSING_LAYER),
-        ]
+        return [*gazes, option_gaze(packed, options, CHOOSING_LAYER)]
 
     def _option(self, turns: Sequence[Exchange]) -> list[int]:
         """Tokens of the right option with its letter; none where no single letter is asked for."""
@@ -204,9 +209,7 @@ class Lessons:
         if len(turns) > 1 or f" {letter} " not in question:
             return []
         words = re.split(r" \([ab]\) |\n", question[question.index(f" {letter} ") :])[1]
-        text = f"a {letter} {words}"
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids[1:]
+        return self._ids(f"{letter} {words}")
 
     def sharpening_loss_of(self, step: int) -> dict[str, Tensor]:
         """The loss of the patches alone, on more images, half of them in other colours."""
@@ -265,7 +268,15 @@ def dialogue(source: Shot, rng: np.random.Generator) -> list[Exchange]:
     return turns
 
 
-def asked_about(turns: Sequence[Exchange], scene: Scene) -> list[int]:
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """An object of a scene, and the words by which a question names it."""
+
+    index: int
+    words: str
+
+
+def asked_about(turns: Sequence[Exchange], scene: Scene) -> list[Named]:
     """The objects that a single question names (by noun or by place), in the order of naming.
 
     None for two questions in a row.
@@ -274,11 +285,11 @@ def asked_about(turns: Sequence[Exchange], scene: Scene) -> list[int]:
         return []
     words = turns[0].question.split(" (a)")[0]
     found = [
-        (match.start(), index)
+        (match.start(), Named(index=index, words=match.group()))
         for index, item in enumerate(scene.objects)
         if (match := re.search(rf"\b({item.category}|{PLACES[item.cell]})\b", words))
     ]
-    return [index for _, index in sorted(found)]
+    return [named for _, named in sorted(found, key=lambda pair: pair[0])]
 
 
 def fit(work: Path, recipe: Recipe) -> float:
@@ -365,8 +376,8 @@ def card_of(recipe: Recipe, steps: int) -> Card:
             "name, ground and size, captions and multiple choice.",
             f"{FRAMED_SHARE:.0%} of the images lie on a larger plain canvas, so that the tower "
             "knows objects at several scales. Its target, kept up to the end, is what each patch "
-            "shows: category, colour, ground, size and place. Three heads were shown where to "
-            "look: at the objects asked about, and at the right option.",
+            "shows: category, colour, ground, size and place. Five heads were shown where to "
+            "look: at the words that name the objects, at the objects, and at the right option.",
         ),
         use="`VlmConfig(model='mini:llava')`, or as the model that `imgdiff.train` fine-tunes.",
         limits=(

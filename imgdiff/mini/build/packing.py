@@ -97,6 +97,22 @@ def image_gaze(
     return Gaze(layer=layer, head=head, wanted_BTS=wanted)
 
 
+def word_gaze(packed: Packed, words: Sequence[Sequence[Ids]], layer: int, head: int = 0) -> Gaze:
+    """While dialogue k answers, look at `words[b][k]` of its question (empty: nowhere)."""
+    batch, length = packed.ids_BT.shape
+    wanted = torch.zeros(batch, length, length, dtype=torch.bool)
+    answering = torch.zeros(batch, length, dtype=torch.bool)
+    answering[:, :-1] = packed.labels_BT[:, 1:] != IGNORED
+    for row in range(batch):
+        ids, segments = packed.ids_BT[row].tolist(), packed.segments_BT[row].tolist()
+        for number, word in enumerate(words[row], start=1):
+            if word:
+                place = _find(ids, list(word), segments.index(number))
+                mine = answering[row] & (packed.segments_BT[row] == number)
+                wanted[row, mine, place : place + len(word)] = True
+    return Gaze(layer=layer, head=head, wanted_BTS=wanted)
+
+
 def option_gaze(packed: Packed, options: Sequence[Sequence[Ids]], layer: int) -> Gaze:
     """Before dialogue k answers with a letter, look at the words of that option.
 
