@@ -146,6 +146,12 @@ class Trainee(nn.Module):
         for layer in (*self._vision_layers, *self.llava.model.language_model.layers):
             layer.compile(dynamic=False)
 
+    def freeze_tower(self) -> None:
+        """From now on the patches stay what they are."""
+        heads = (self.category_head, self.colour_head, self.ground_head, self.size_head)
+        for part in (self.llava.model.vision_tower, *heads, self.place_head):
+            part.requires_grad_(requires_grad=False)
+
     @property
     def _vision_layers(self) -> list[nn.Module]:
         return list(self.llava.model.vision_tower.encoder.layers)
