@@ -8,13 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Protocol, runtime_checkable
-
-from PIL import Image
 
 from imgdiff.backends.checkpoints import Needed
 from imgdiff.backends.configs import VlmConfig
-from imgdiff.backends.protocols import Backend, Edited
+from imgdiff.backends.protocols import Chat, Edited
 from imgdiff.core.errors import ConfigError
 
 VERSION = 1
@@ -66,19 +63,6 @@ _AGREEMENT = frozenset(
 )
 
 
-@runtime_checkable
-class SeededChat(Backend, Protocol):
-    """A `Chat` that may sample: answer k depends on question k and seed k alone."""
-
-    def chat(
-        self,
-        images: Sequence[Image.Image | None],
-        questions: Sequence[str],
-        seeds: Sequence[int] | None = None,
-    ) -> list[str]:
-        """One answer per (image, question), stripped."""
-
-
 def _editing_model() -> VlmConfig:
     return VlmConfig(max_new_tokens=128)
 
@@ -118,7 +102,7 @@ class LlmEditorConfig:
 class LlmEditor:
     """A `CaptionEditor` over a chat model; temperature and length are the model's settings."""
 
-    def __init__(self, config: LlmEditorConfig, chat: SeededChat) -> None:
+    def __init__(self, config: LlmEditorConfig, chat: Chat) -> None:
         self._config = config
         self._chat = chat
 

@@ -114,7 +114,12 @@ class Matcher(Backend, Protocol):
 
 @runtime_checkable
 class Chat(Backend, Protocol):
-    """Answers a question about at most one image each."""
+    """Answers a question about at most one image each; answer k depends on item k alone."""
 
-    def chat(self, images: Sequence[Image.Image | None], questions: Sequence[str]) -> list[str]:
-        """One answer per (image, question), stripped."""
+    def chat(
+        self,
+        images: Sequence[Image.Image | None],
+        questions: Sequence[str],
+        seeds: Sequence[int] | None = None,
+    ) -> list[str]:
+        """One answer per (image, question), stripped; a sampling model needs a seed for each."""
