@@ -20,6 +20,7 @@ from imgdiff.core.records import Caption, Rejected
 from imgdiff.synth.caption_files import Record, check_file, read_records
 
 STAGE = "source"
+IMAGE_PLACEHOLDER = "<image>"  # of LLaVA conversations
 
 
 class Unit(str, enum.Enum):
@@ -173,8 +174,9 @@ class Hygiene:
     def judge(self, record: Record | Rejected) -> Caption | Rejected:
         """The caption with every run of white space (line breaks too) as one blank, or why not.
 
-        Reasons: empty caption, control characters, too many words, duplicate caption (the same
-        letters in any case; the first one stays). Emoji and any script are kept.
+        Reasons: empty caption, control characters, image placeholder (in instruction data and in
+        prompts it would stand for a picture), too many words, duplicate caption (the same letters
+        in any case; the first one stays). Emoji and any script are kept.
         """
         if isinstance(record, Rejected):
             return record
@@ -190,6 +192,8 @@ class Hygiene:
         # Cc: NUL, escape sequences; Cs: half of a UTF-16 pair, which no UTF-8 file can hold.
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
             return "control characters"
+        if IMAGE_PLACEHOLDER in text:
+            return "image placeholder"
         if len(text.split()) > self.max_words:
             return "too many words"
         key = hashlib.blake2b(text.casefold().encode(), digest_size=16).digest()

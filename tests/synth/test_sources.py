@@ -93,6 +93,7 @@ def test_ids_are_positions_in_the_file(tmp_path: Path) -> None:
         (" \n\t ", None, "empty caption"),
         ("\ufeff", None, "empty caption"),
         (" ".join(["dog"] * 200), None, "too many words"),
+        ("a dog <image> on a sofa", None, "image placeholder"),
         (" ".join(f"dog{i}" for i in range(60)), " ".join(f"dog{i}" for i in range(60)), None),
         ("a dog\non a\r\n\tmat ", "a dog on a mat", None),
         ("a dog\x00", None, "control characters"),
