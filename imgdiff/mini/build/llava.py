@@ -81,16 +81,16 @@ class Recipe:
 
 
 FULL = Recipe(
-    steps=2_000,
+    steps=1_600,
     learning_rate=1.2e-3,
     scenes=40_000,
     images=12,
-    dialogues=16,
+    dialogues=8,
     tower_steps=1_000,
     tower_images=24,
     snapshot_every=200,
     held_out=150,
-    compiled=True,
+    compiled=False,
 )
 QUICK = Recipe(
     steps=4,
