@@ -16,6 +16,7 @@ from imgdiff.core.files import write_json, write_text
 
 OUTPUT = Path("outputs/results")
 PAIRS = 1000
+MIN_SEEDS = 3
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 # Student's t, two-sided 95 %, for 1..9 degrees of freedom.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -25,7 +26,10 @@ def main() -> None:
     """Train and evaluate both arms for every seed, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="at least 3, at most 10")
-    seeds = range(parser.parse_args().seeds)
+    count = parser.parse_args().seeds
+    if not MIN_SEEDS <= count <= len(T95) + 1:
+        parser.error(f"--seeds {count}: must be {MIN_SEEDS} to {len(T95) + 1}")
+    seeds = range(count)
     accuracies: dict[str, list[float]] = {}
     base = runs.evaluate("mini:llava", OUTPUT / "eval_base")["scores"]["pair_accuracy"]
     for seed in seeds:
