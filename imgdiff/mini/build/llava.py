@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 from transformers import (
@@ -46,7 +47,7 @@ from imgdiff.mini.build.vlm_parts import (
     vision_config,
     without_colours,
 )
-from imgdiff.mini.instructions import sample_turn
+from imgdiff.mini.instructions import common_turn, photo_commonness
 from imgdiff.mini.language import PLACES
 from imgdiff.mini.scene import SCENE_PX, Scene
 
@@ -88,7 +89,7 @@ FULL = Recipe(
     dialogues=8,
     tower_steps=1_000,
     tower_images=24,
-    snapshot_every=200,
+    snapshot_every=400,
     held_out=150,
     compiled=False,
 )
@@ -152,10 +153,15 @@ class Lessons:
     recipe: Recipe
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        common = np.cumsum([photo_commonness(scene) for scene in self.scenes.scenes])
+        self._common = common / common[-1]
+
     def loss_of(self, step: int) -> dict[str, Tensor]:
         """Losses of the answers; the vision tower stays as it is, as in LLaVA."""
         rng = np.random.default_rng(seed_for(self.seed, str(step), NAME))
-        shots, owners, pixels, _ = self._looks(self.recipe.images, 0, rng)
+        chosen = np.searchsorted(self._common, rng.random(self.recipe.images))
+        shots, owners, pixels, _ = self._looks(chosen, 0, rng)
         dialogues = [
             [dialogue(source, rng) for _ in range(self.recipe.dialogues)] for source in shots
         ]
@@ -213,15 +219,16 @@ class Lessons:
         """The loss of the patches alone, on more images, half of them in other colours."""
         rng = np.random.default_rng(seed_for(self.seed, str(step), f"{NAME}-tower"))
         half = self.recipe.tower_images // 2
-        _, _, pixels, labels = self._looks(half, half, rng)
+        chosen = rng.integers(len(self.scenes), size=2 * half)
+        _, _, pixels, labels = self._looks(chosen, half, rng)
         with autocast():
             return {"dense": self.trainee.dense_loss(self.trainee.patches(pixels), labels)}
 
     def _looks(
-        self, true: int, recoloured: int, rng: np.random.Generator
+        self, chosen: Int[np.ndarray, " N"], recoloured: int, rng: np.random.Generator
     ) -> tuple[list[Shot], np.ndarray, Tensor, Tensor]:
-        """Random scenes, owner maps, and pixels and patch labels (also of more, recoloured)."""
-        chosen = rng.integers(len(self.scenes), size=true + recoloured)
+        """Scenes, owner maps, pixels and patch labels; the last ones are shown recoloured."""
+        true = len(chosen) - recoloured
         shots = [shot(self.scenes, int(index)) for index in chosen]
         framed = [framed_shot(source, rng) for source in shots]
         images = [image for image, _ in framed[:true]]
@@ -229,7 +236,7 @@ class Lessons:
         pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
         owners = np.stack([owners for _, owners in framed])
         labels = patch_labels(owners, [s.scene for s in shots], GRID)
-        return shots[:true], owners[:true], pixels, without_colours(labels, true)
+        return shots, owners, pixels, without_colours(labels, true)
 
 
 def framed_shot(source: Shot, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
@@ -258,10 +265,10 @@ def squared(owners: Image.Image) -> np.ndarray:
 
 def dialogue(source: Shot, rng: np.random.Generator) -> list[Exchange]:
     """One question about the scene, sometimes a second one after it."""
-    first = sample_turn(source.scene, rng)
+    first = common_turn(source.scene, rng)
     turns = [Exchange(f"<image>\n{first.question}", first.answer)]
     if rng.random() < SECOND_TURN_SHARE:
-        second = sample_turn(source.scene, rng)
+        second = common_turn(source.scene, rng)
         turns.append(Exchange(second.question, second.answer))
     return turns
 
@@ -372,7 +379,9 @@ def card_of(recipe: Recipe, steps: int) -> Card:
             f"{machine()}; {recipe.scenes} drawn scenes of the train world. Muon for the layers, "
             "AdamW for the rest.",
             "Single images only, never a pair: questions on colour, count, existence, relation, "
-            "name, ground and size, captions and multiple choice.",
+            "name, ground and size, captions and multiple choice. What they name has a long tail, "
+            "as in instructions that people write: the thing of rank k is named about 1/k as often "
+            "as the first.",
             f"{FRAMED_SHARE:.0%} of the images lie on a larger plain canvas, so that the tower "
             "knows objects at several scales. Its target is what each patch shows: category, "
             "colour, ground, size and place. Five heads were shown where to look: at the words "
@@ -380,8 +389,7 @@ def card_of(recipe: Recipe, steps: int) -> Card:
         ),
         use="`VlmConfig(model='mini:llava')`, or as the model that `imgdiff.train` fine-tunes.",
         limits=(
-            "Stopped early: it often confuses similar objects. That leaves room for what "
-            "image-difference data can teach.",
+            "Sees rare things well enough but often does not know their names.",
             "Was never shown two images at once.",
         ),
     )
