@@ -11,7 +11,7 @@ from typing import Any
 
 from imgdiff.core.console import say
 
-STEPS = 400
+STEPS = 300
 
 
 @dataclass(frozen=True, kw_only=True)

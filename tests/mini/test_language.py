@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from imgdiff.core.errors import DataError
-from imgdiff.mini.instructions import SKILLS, sample_turn
+from imgdiff.mini.instructions import (
+    COMMONNESS,
+    SKILLS,
+    common_turn,
+    photo_commonness,
+    sample_turn,
+)
 from imgdiff.mini.language import (
     article,
     describe,
@@ -107,3 +113,22 @@ def test_drawing_is_reproducible_and_truthful():
             rows, columns = np.nonzero(mask)
             assert (columns.min(), rows.min()) == (box.left, box.top)
             assert (columns.max() + 1, rows.max() + 1) == (box.right, box.bottom)
+
+
+def test_instructions_have_a_long_tail():
+    rng = np.random.default_rng(4)
+    first, *_, last = COMMONNESS
+    assert COMMONNESS[first] == 1.0 > COMMONNESS[last] > 0.0
+    both = Scene(
+        objects=(_item(first, "red", "small", 0), _item(last, "blue", "large", 3)),
+        ground="plain",
+        ground_seed=0,
+    )
+    assert photo_commonness(both) == 1.0
+    texts = [
+        f"{t.question} {t.answer}".lower() for t in (common_turn(both, rng) for _ in range(800))
+    ]
+    assert sum(first in text for text in texts) > 5 * sum(last in text for text in texts)
+    rare = Scene(objects=both.objects[1:], ground="plain", ground_seed=0)
+    assert photo_commonness(rare) == COMMONNESS[last]
+    assert any(last in common_turn(rare, rng).question for _ in range(50))
