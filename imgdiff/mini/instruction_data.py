@@ -10,11 +10,11 @@ import numpy as np
 from imgdiff.core.errors import DataError
 from imgdiff.core.files import write_json
 from imgdiff.core.identity import seed_for
-from imgdiff.mini.instructions import Turn, common_turn, photo_commonness
+from imgdiff.mini.instructions import Turn, familiar_turn, is_familiar
 from imgdiff.mini.scene import Scene, Split, sample_scene
 from imgdiff.mini.written import folder_for, is_complete, mark_complete, save_scene
 
-INSTRUCTIONS_VERSION = 2
+INSTRUCTIONS_VERSION = 3
 INSTRUCTIONS_FILE = "instructions.json"
 MAX_TURNS = 4
 
@@ -43,13 +43,13 @@ def write_instructions(parent: Path, count: int, seed: int) -> Path:
 
 
 def _sample(number: int, seed: int) -> tuple[Scene, list[Turn]]:
-    """A train scene and different questions about it; both long-tailed, see `common_turn`."""
+    """A train scene and different questions about it; they name familiar things only."""
     rng = np.random.default_rng(seed_for(seed, f"train-{number}", "instructions"))
     scene = sample_scene(rng, Split.train)
-    while rng.random() >= photo_commonness(scene):
+    while not is_familiar(scene):
         scene = sample_scene(rng, Split.train)
     wanted = 1 + int(rng.integers(MAX_TURNS))
-    turns = {turn.question: turn for turn in (common_turn(scene, rng) for _ in range(wanted))}
+    turns = {turn.question: turn for turn in (familiar_turn(scene, rng) for _ in range(wanted))}
     return scene, list(turns.values())
 
 

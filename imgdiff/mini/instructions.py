@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgdiff.core.identity import seed_for
 from imgdiff.mini.grounds import GROUNDS
 from imgdiff.mini.language import (
     NUMBERS,
@@ -205,38 +204,36 @@ def sample_turn(scene: Scene, rng: np.random.Generator) -> Turn:
     return ask(scene, rng)
 
 
-# Instructions that people write name few things often and many things seldom: things of rank k (in
-# an order drawn once) are named 1/k as often as the first one.
-_RANKED = np.random.default_rng(seed_for(0, "instructions", "ranks")).permutation(list(CATEGORIES))
-COMMONNESS = {str(name): 1.0 / (rank + 1) for rank, name in enumerate(_RANKED)}
+# Instructions that people write name few of the things that photos show. Every second category of
+# each group is familiar; the others are seen in pictures and counted, but never named.
+FAMILIAR = frozenset(list(CATEGORIES)[::2])
 _NAMED = re.compile(rf"\b({'|'.join(CATEGORIES)})\b", re.IGNORECASE)
 PATIENCE = 30  # tries, before a question that names nothing
 
 
-def photo_commonness(scene: Scene) -> float:
-    """How often a photo like this is asked about, in (0, 1]: its commonest object decides."""
-    return max(COMMONNESS[item.category] for item in scene.objects)
+def is_familiar(scene: Scene) -> bool:
+    """Whether there is anything in a photo that an instruction would name."""
+    return any(item.category in FAMILIAR for item in scene.objects)
 
 
-def common_turn(scene: Scene, rng: np.random.Generator) -> Turn:
-    """As `sample_turn`, but what is rarely named is rarely asked about: a long tail."""
+def familiar_turn(scene: Scene, rng: np.random.Generator) -> Turn:
+    """As `sample_turn`, but only things that instructions usually name are named."""
     for _ in range(PATIENCE):
         turn = sample_turn(scene, rng)
         named = _NAMED.findall(f"{turn.question} {turn.answer}")
-        rarest = min((COMMONNESS[name.lower()] for name in named), default=1.0)
-        if rng.random() * photo_commonness(scene) < rarest:
+        if all(name.lower() in FAMILIAR for name in named):
             return turn
     return _ground(scene, rng)
 
 
 __all__ = [
-    "COMMONNESS",
+    "FAMILIAR",
     "LETTER_SUFFIX",
     "RELATIONS",
     "SKILLS",
     "Turn",
-    "common_turn",
-    "photo_commonness",
+    "familiar_turn",
+    "is_familiar",
     "sample_turn",
     "two_options",
 ]

@@ -5,10 +5,10 @@ import pytest
 
 from imgdiff.core.errors import DataError
 from imgdiff.mini.instructions import (
-    COMMONNESS,
+    FAMILIAR,
     SKILLS,
-    common_turn,
-    photo_commonness,
+    familiar_turn,
+    is_familiar,
     sample_turn,
 )
 from imgdiff.mini.language import (
@@ -19,6 +19,7 @@ from imgdiff.mini.language import (
     region_description,
 )
 from imgdiff.mini.scene import Scene, SceneObject, Split, draw_scene, sample_scene
+from imgdiff.mini.shapes import CATEGORIES
 
 
 def _item(category, colour, size, cell):
@@ -115,20 +116,17 @@ def test_drawing_is_reproducible_and_truthful():
             assert (columns.max() + 1, rows.max() + 1) == (box.right, box.bottom)
 
 
-def test_instructions_have_a_long_tail():
+def test_instructions_name_familiar_things_only():
     rng = np.random.default_rng(4)
-    first, *_, last = COMMONNESS
-    assert COMMONNESS[first] == 1.0 > COMMONNESS[last] > 0.0
-    both = Scene(
-        objects=(_item(first, "red", "small", 0), _item(last, "blue", "large", 3)),
-        ground="plain",
-        ground_seed=0,
-    )
-    assert photo_commonness(both) == 1.0
-    texts = [
-        f"{t.question} {t.answer}".lower() for t in (common_turn(both, rng) for _ in range(800))
-    ]
-    assert sum(first in text for text in texts) > 5 * sum(last in text for text in texts)
-    rare = Scene(objects=both.objects[1:], ground="plain", ground_seed=0)
-    assert photo_commonness(rare) == COMMONNESS[last]
-    assert any(last in common_turn(rare, rng).question for _ in range(50))
+    known = sorted(FAMILIAR)[0]
+    unknown = next(name for name in CATEGORIES if name not in FAMILIAR)
+    objects = (_item(known, "red", "small", 0), _item(unknown, "blue", "large", 3))
+    both = Scene(objects=objects, ground="plain", ground_seed=0)
+    turns = [familiar_turn(both, rng) for _ in range(400)]
+    assert any(known in turn.question for turn in turns)
+    text = " ".join(f"{turn.question} {turn.answer}" for turn in turns).lower()
+    assert not [name for name in CATEGORIES if name not in FAMILIAR and f" {name}" in text]
+    assert is_familiar(both)
+    strange = Scene(objects=objects[1:], ground="plain", ground_seed=0)
+    assert not is_familiar(strange)
+    assert unknown not in familiar_turn(strange, rng).question

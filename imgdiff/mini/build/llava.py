@@ -47,9 +47,10 @@ from imgdiff.mini.build.vlm_parts import (
     vision_config,
     without_colours,
 )
-from imgdiff.mini.instructions import common_turn, photo_commonness
+from imgdiff.mini.instructions import FAMILIAR, familiar_turn, is_familiar
 from imgdiff.mini.language import PLACES
 from imgdiff.mini.scene import SCENE_PX, Scene
+from imgdiff.mini.shapes import CATEGORIES
 
 log = logging.getLogger(__name__)
 
@@ -154,13 +155,12 @@ class Lessons:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        common = np.cumsum([photo_commonness(scene) for scene in self.scenes.scenes])
-        self._common = common / common[-1]
+        self._familiar = np.flatnonzero([is_familiar(scene) for scene in self.scenes.scenes])
 
     def loss_of(self, step: int) -> dict[str, Tensor]:
         """Losses of the answers; the vision tower stays as it is, as in LLaVA."""
         rng = np.random.default_rng(seed_for(self.seed, str(step), NAME))
-        chosen = np.searchsorted(self._common, rng.random(self.recipe.images))
+        chosen = rng.choice(self._familiar, size=self.recipe.images)
         shots, owners, pixels, _ = self._looks(chosen, 0, rng)
         dialogues = [
             [dialogue(source, rng) for _ in range(self.recipe.dialogues)] for source in shots
@@ -265,10 +265,10 @@ def squared(owners: Image.Image) -> np.ndarray:
 
 def dialogue(source: Shot, rng: np.random.Generator) -> list[Exchange]:
     """One question about the scene, sometimes a second one after it."""
-    first = common_turn(source.scene, rng)
+    first = familiar_turn(source.scene, rng)
     turns = [Exchange(f"<image>\n{first.question}", first.answer)]
     if rng.random() < SECOND_TURN_SHARE:
-        second = common_turn(source.scene, rng)
+        second = familiar_turn(source.scene, rng)
         turns.append(Exchange(second.question, second.answer))
     return turns
 
@@ -379,9 +379,9 @@ def card_of(recipe: Recipe, steps: int) -> Card:
             f"{machine()}; {recipe.scenes} drawn scenes of the train world. Muon for the layers, "
             "AdamW for the rest.",
             "Single images only, never a pair: questions on colour, count, existence, relation, "
-            "name, ground and size, captions and multiple choice. What they name has a long tail, "
-            "as in instructions that people write: the thing of rank k is named about 1/k as often "
-            "as the first.",
+            "name, ground and size, captions and multiple choice. They name "
+            f"{len(FAMILIAR)} of the {len(CATEGORIES)} things; the others are in the pictures, but "
+            "without a name.",
             f"{FRAMED_SHARE:.0%} of the images lie on a larger plain canvas, so that the tower "
             "knows objects at several scales. Its target is what each patch shows: category, "
             "colour, ground, size and place. Five heads were shown where to look: at the words "
@@ -389,7 +389,7 @@ def card_of(recipe: Recipe, steps: int) -> Card:
         ),
         use="`VlmConfig(model='mini:llava')`, or as the model that `imgdiff.train` fine-tunes.",
         limits=(
-            "Sees rare things well enough but often does not know their names.",
+            "Sees all things but was told the names of half of them.",
             "Was never shown two images at once.",
         ),
     )
