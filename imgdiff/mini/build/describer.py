@@ -34,7 +34,7 @@ from imgdiff.mini.build.export import copy_folder, export
 from imgdiff.mini.build.llama_tokenizer import kept_tokenizer
 from imgdiff.mini.build.loop import LoopConfig, autocast, device, train
 from imgdiff.mini.build.muon import muon
-from imgdiff.mini.build.packing import copy_gaze, image_gaze, pack
+from imgdiff.mini.build.packing import copy_gaze, image_gaze, pack, word_ids
 from imgdiff.mini.build.views import Shot, shot
 from imgdiff.mini.build.vlm_parts import (
     LEAN,
@@ -235,12 +235,10 @@ class Lessons:
     def _passages(self, pair: AskedPair) -> list[tuple[list[int], list[int]]]:
         """Both contents as the question and as the answer spells them."""
         bare = [text.rstrip(".") for text in (pair.left, pair.right)]
-        return [(self._ids(text), self._ids(text[:1].lower() + text[1:])) for text in bare]
-
-    def _ids(self, text: str) -> list[int]:
-        """Tokens of words in the middle of a text."""
-        ids: list[int] = self.tokenizer(f"a {text}", add_special_tokens=False)["input_ids"]
-        return ids[1:]
+        known = self.tokenizer
+        return [
+            (word_ids(known, text), word_ids(known, text[:1].lower() + text[1:])) for text in bare
+        ]
 
     def _joined(self, tiles: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
         """Tiles [B T P H] as one row of features per image, as LLaVA-NeXT lays them out."""

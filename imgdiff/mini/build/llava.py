@@ -33,7 +33,15 @@ from imgdiff.mini.build.llama_tokenizer import kept_tokenizer
 from imgdiff.mini.build.llava_exam import evaluate
 from imgdiff.mini.build.loop import LoopConfig, autocast, device, train
 from imgdiff.mini.build.muon import muon
-from imgdiff.mini.build.packing import Gaze, Packed, image_gaze, option_gaze, pack, word_gaze
+from imgdiff.mini.build.packing import (
+    Gaze,
+    Packed,
+    image_gaze,
+    option_gaze,
+    pack,
+    word_gaze,
+    word_ids,
+)
 from imgdiff.mini.build.views import MEAN_COLOUR, Shot, shot
 from imgdiff.mini.build.vlm_parts import (
     LEAN,
@@ -173,11 +181,6 @@ class Lessons:
             losses = self.trainee.answer_losses(self.trainee.projected(patches), packed, gazes)
         return {"answer": losses["answer"], "gaze": 0.5 * losses["gaze"]}
 
-    def _ids(self, words: str) -> list[int]:
-        """Tokens of words in the middle of a text."""
-        ids: list[int] = self.tokenizer(f"a {words}", add_special_tokens=False)["input_ids"]
-        return ids[1:]
-
     def _gazes(
         self,
         packed: Packed,
@@ -185,10 +188,7 @@ class Lessons:
         owners: np.ndarray,
         dialogues: Sequence[Sequence[list[Exchange]]],
     ) -> list[Gaze]:
-        """Look at the first and (another head) second object asked about, and the right option.
-
-        In the question one layer before, in the picture then.
-        """
+        """Look at the words of both objects asked about, then at the objects; at the right option."""
         about = [
             [asked_about(turns, source.scene) for turns in row]
             for source, row in zip(shots, dialogues, strict=True)
@@ -196,7 +196,10 @@ class Lessons:
         gazes = []
         for nth in (0, 1):
             mine = [[named[nth : nth + 1] for named in row] for row in about]
-            words = [[[t for n in one for t in self._ids(n.words)] for one in row] for row in mine]
+            words = [
+                [[t for n in one for t in word_ids(self.tokenizer, n.words)] for one in row]
+                for row in mine
+            ]
             places = [
                 torch.stack([covered(seen, [n.index for n in one], GRID) for one in row])
                 for seen, row in zip(owners, mine, strict=True)
@@ -213,7 +216,7 @@ class Lessons:
         if len(turns) > 1 or f" {letter} " not in question:
             return []
         words = re.split(r" \([ab]\) |\n", question[question.index(f" {letter} ") :])[1]
-        return self._ids(f"{letter} {words}")
+        return word_ids(self.tokenizer, f"{letter} {words}")
 
     def sharpening_loss_of(self, step: int) -> dict[str, Tensor]:
         """The loss of the patches alone, on more images, half of them in other colours."""

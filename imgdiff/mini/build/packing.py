@@ -37,6 +37,12 @@ class Packed:
     image_count: int
 
 
+def word_ids(tokenizer: LlamaTokenizer, words: str) -> Ids:
+    """Tokens of words in the middle of a text."""
+    ids: Ids = tokenizer(f"a {words}", add_special_tokens=False)["input_ids"]
+    return ids[1:]
+
+
 def dialogue_shares(packed: Packed) -> Float[Tensor, "B T"]:
     """For each token one over the number of supervised tokens of its dialogue."""
     length = packed.segments_BT.shape[1]
