@@ -188,7 +188,7 @@ class Lessons:
         owners: np.ndarray,
         dialogues: Sequence[Sequence[list[Exchange]]],
     ) -> list[Gaze]:
-        """Look at the words of both objects asked about, then at the objects; at the right option."""
+        """Look at the words of both objects asked about, at the objects, at the right option."""
         about = [
             [asked_about(turns, source.scene) for turns in row]
             for source, row in zip(shots, dialogues, strict=True)
