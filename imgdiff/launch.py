@@ -102,7 +102,7 @@ def run_main(
     def task(raw: DictConfig) -> None:
         # Inside the task: Hydra would print the overrides above an error that leaves it.
         try:
-            job(to_typed(raw, kind))
+            job(to_typed(_with_own_folder(raw), kind))
         except ImgdiffError as error:
             _refuse(config_name, error)
 
@@ -119,6 +119,18 @@ def run_main(
         _refuse(config_name, error)
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(config_name, explain(error, groups=_groups(place)))
+
+
+def _with_own_folder(raw: DictConfig) -> DictConfig:
+    """In a multirun each job writes into its folder of the sweep, unless the user names one."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    settings = HydraConfig.get()
+    named = any(item.split("=")[0] == "output_dir" for item in settings.overrides.task)
+    if settings.mode is RunMode.MULTIRUN and "output_dir" in raw and not named:
+        raw.output_dir = str(Path(settings.sweep.dir) / settings.sweep.subdir)
+    return raw
 
 
 def explain(error: Exception, groups: Sequence[str] = ()) -> ConfigError:

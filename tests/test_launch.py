@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -214,6 +216,19 @@ def test_multirun_runs_each_combination_under_its_own_folder(conf: Path) -> None
     assert "ran 1 steps\n" in done.stdout
     assert "ran 2 steps\n" in done.stdout
     assert [path.name for path in (conf.parent / "work").iterdir()] == ["multirun"]
+
+
+def test_the_jobs_of_a_multirun_write_side_by_side(tmp_path: Path) -> None:
+    settings = ["stop_after=edit", "source.limit=2", "hydra.sweep.dir=many", "workers=1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "imgdiff.synth", "-m", "seed=1,2", *settings],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(CONF.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [json.loads((tmp_path / f"many/{job}/run.json").read_text()) for job in (0, 1)]
+    assert [run["settings"]["seed"] for run in found] == [1, 2]
+    assert not (tmp_path / "outputs" / "synth").exists()
 
 
 def test_help_shows_groups_and_values(conf: Path) -> None:

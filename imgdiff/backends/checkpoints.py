@@ -24,6 +24,7 @@ class Needed:
     key: str  # e.g. "embedder.model"
     model: str
     size: str  # e.g. "0.6 GB"
+    source: str = ""  # where to get it, if it is not a repository of the hub
 
 
 def mini_root() -> Path:
@@ -64,7 +65,7 @@ def locate(key: str, model: str) -> Path:
 
 def missing_message(missing: Sequence[Needed]) -> str:
     """One text for all missing checkpoints: setting, name, size, remedy."""
-    rows = "\n".join(f"  {item.key}={item.model}  (about {item.size})" for item in missing)
+    rows = "\n".join(map(_row, missing))
     shipped = [item.model for item in missing if item.model.startswith(MINI_PREFIX)]
     if len(shipped) == len(missing):
         steps = " ".join(name[len(MINI_PREFIX) :] for name in shipped)
@@ -74,18 +75,33 @@ def missing_message(missing: Sequence[Needed]) -> str:
         )
     else:
         remedy = (
-            "Get each with `hf download NAME` on a machine with network (it lands in the hub "
+            "Get each with `hf download NAME` (unless another source is named) on a machine with "
+            "network (it lands in the hub "
             "cache that HF_HOME names), or download it into a folder and point the setting there, "
             f"e.g. {missing[0].key}=/path/to/folder. For a run without weights use preset=mini."
         )
     return f"{len(missing)} checkpoint(s) are not on this machine:\n{rows}\n{remedy}"
 
 
+def _row(item: Needed) -> str:
+    path = find(item.model)
+    hollow = "" if path is None else f": {path} holds no weights ({', '.join(_WEIGHTS)})"
+    source = f"; {item.source}" if item.source else ""
+    return f"  {item.key}={item.model}  (about {item.size}{source}){hollow}"
+
+
 def require(needed: Iterable[Needed]) -> None:
     """BackendError listing every checkpoint that is absent; returns silently when none is."""
-    missing = [item for item in needed if find(item.model) is None]
+    missing = [item for item in needed if not _is_whole(find(item.model))]
     if missing:
         raise BackendError(missing_message(missing))
+
+
+def _is_whole(path: Path | None) -> bool:
+    """Whether there are weights: a hub cache may hold the config of a model alone."""
+    if path is None or path.is_file():
+        return path is not None
+    return any(file.suffix in _WEIGHTS for file in path.iterdir())
 
 
 @functools.lru_cache(maxsize=64)

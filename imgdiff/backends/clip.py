@@ -21,7 +21,7 @@ from imgdiff.backends.loading import (
     device,
     dtype_name,
     effective_dtype,
-    quietly,
+    loading,
     require_files,
 )
 from imgdiff.core.errors import BackendError
@@ -61,7 +61,7 @@ class ClipEmbedder:
 
         folder = locate(KEY, self._config.model)
         require_files(KEY, self._config.model, folder, "config.json", "preprocessor_config.json")
-        with quietly():
+        with loading(KEY, self._config.model):
             model = CLIPModel.from_pretrained(folder, dtype=effective_dtype(self._config.dtype))
             self._loaded = _Loaded(
                 model=model.eval().to(device()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from imgdiff.backends.checkpoints import Needed
 from imgdiff.core.errors import ConfigError
@@ -56,7 +56,9 @@ class FastSamConfig:
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        return Needed(key="segmenter.model", model=self.model, size="0.14 GB")
+        release = "a file of the releases of github.com/ultralytics/assets"
+        source = release if self.model.endswith(".pt") else ""
+        return Needed(key="segmenter.model", model=self.model, size="0.14 GB", source=source)
 
     def build(self) -> FastSam:
         """The backend; loads nothing before it is entered."""
@@ -151,30 +153,50 @@ class VlmConfig:
     top_p: float = 1.0  # share of probability that sampling draws from
     dtype: Dtype = Dtype.float32
 
+    MODEL_KEY: ClassVar[str] = "chat.model"  # where a config names the model, for messages
+
     def __post_init__(self) -> None:
-        _check_model("chat.model", self.model)
-        _check_batch("chat.batch_size", self.batch_size)
-        _check_batch("chat.image_batch_size", self.image_batch_size)
+        key = self.MODEL_KEY.rpartition(".")[0]
+        _check_model(self.MODEL_KEY, self.model)
+        _check_batch(f"{key}.batch_size", self.batch_size)
+        _check_batch(f"{key}.image_batch_size", self.image_batch_size)
         if self.max_new_tokens < 1:
             raise ConfigError(
-                f"chat.max_new_tokens={self.max_new_tokens}: must be at least 1; 64 is usual"
+                f"{key}.max_new_tokens={self.max_new_tokens}: must be at least 1; 64 is usual"
             )
         if not 0.0 <= self.temperature < math.inf:
             raise ConfigError(
-                f"chat.temperature={self.temperature}: must be a number >= 0; 0 is greedy"
+                f"{key}.temperature={self.temperature}: must be a number >= 0; 0 is greedy"
             )
         if not 0.0 < self.top_p <= 1.0:
-            raise ConfigError(f"chat.top_p={self.top_p}: must lie in (0, 1]; 1 keeps all tokens")
+            raise ConfigError(f"{key}.top_p={self.top_p}: must lie in (0, 1]; 1 keeps all tokens")
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        return Needed(key="chat.model", model=self.model, size="26.7 GB for 13B in float16")
+        size = "26.7 GB for 13B in float16"
+        return Needed(key=self.MODEL_KEY, model=self.model, size=size)
 
     def build(self) -> VlmChat:
         """The backend; loads nothing before it is entered."""
         from imgdiff.backends.vlm import VlmChat
 
         return VlmChat(self)
+
+
+@dataclass(kw_only=True, slots=True)
+class DescriberConfig(VlmConfig):
+    """The chat that describes regions and differences; greedy."""
+
+    MODEL_KEY: ClassVar[str] = "describer.model"
+
+
+@dataclass(kw_only=True, slots=True)
+class EditingModelConfig(VlmConfig):
+    """The chat that edits captions."""
+
+    max_new_tokens: int = 128
+
+    MODEL_KEY: ClassVar[str] = "editor.model.model"
 
 
 def _check_model(key: str, model: str) -> None:

@@ -6,11 +6,11 @@ import difflib
 import enum
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from imgdiff.backends.checkpoints import Needed
-from imgdiff.backends.configs import VlmConfig
+from imgdiff.backends.configs import EditingModelConfig
 from imgdiff.backends.protocols import Chat, Edited
 from imgdiff.core.errors import ConfigError
 
@@ -45,6 +45,7 @@ PROMPTS = {
 }
 
 _LEFTOVERS = re.compile(r"\nEND\b|</?s>|<\|[a-z_]+\|>|<end_of_turn>")
+_END_MARKS = re.compile(r"\nEND|</?s>")
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019\u00ab\u00bb"
 _QUOTED = re.compile(rf"^[{_QUOTES}*]+(.*?)[{_QUOTES}*]+\.?$", re.DOTALL)
 _RELEASED_CHATTER = ("replac", "modified", "become")  # substrings: "fireplace" falls too
@@ -63,10 +64,6 @@ _AGREEMENT = frozenset(
 )
 
 
-def _editing_model() -> VlmConfig:
-    return VlmConfig(max_new_tokens=128)
-
-
 @dataclass(kw_only=True, slots=True)
 class LlmEditorConfig:
     """How the language model is asked and when its answer counts.
@@ -77,7 +74,7 @@ class LlmEditorConfig:
     the replaced and the replacing name.
     """
 
-    model: VlmConfig = field(default_factory=_editing_model)
+    model: EditingModelConfig = field(default_factory=EditingModelConfig)
     profile: PromptProfile = PromptProfile.paper
     checked: bool = True
     max_changed_words: int = 4
@@ -92,7 +89,7 @@ class LlmEditorConfig:
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        return replace(self.model.needed(), key="editor.model.model")
+        return self.model.needed()
 
     def build(self) -> LlmEditor:
         """The editor; loads nothing before it is entered."""
@@ -154,9 +151,9 @@ def judge(caption: str, answer: str, config: LlmEditorConfig) -> Edited:
     "too long"; "unchanged"; "rewritten" (more than one name changed, or nothing was exchanged).
     Words that stay keep the caption's own spelling, so that only the names differ.
     """
-    text = clean(answer)
     if not config.checked:
-        return _as_released(text)
+        return _as_released(answer)
+    text = clean(answer)
     if not any(map(str.isalpha, text)):
         return _refused("empty answer")
     if _is_chatter(caption, text):
@@ -166,11 +163,13 @@ def judge(caption: str, answer: str, config: LlmEditorConfig) -> Edited:
     return _compare(caption, text, config.max_changed_words)
 
 
-def _as_released(text: str) -> Edited:
-    if not text:
-        return _refused("empty answer")
-    chatter = any(part in text.lower() for part in _RELEASED_CHATTER)
-    return _refused("chatter") if chatter else Edited(text=text)
+def _as_released(answer: str) -> Edited:
+    """As gen.py: end marks off, three substrings anywhere drop it, text after the last `---`."""
+    text = _END_MARKS.sub("", answer).strip()
+    if any(part in text.lower() for part in _RELEASED_CHATTER):
+        return _refused("chatter")
+    text = text.rsplit("---", maxsplit=1)[-1].strip()
+    return Edited(text=text) if text else _refused("empty answer")
 
 
 def clean(answer: str) -> str:

@@ -33,6 +33,22 @@ def quietly() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+@contextmanager
+def loading(key: str, model: str) -> Iterator[None]:
+    """`quietly`, and whatever a damaged or foreign checkpoint raises becomes a BackendError."""
+    from safetensors import SafetensorError
+
+    try:
+        with quietly():
+            yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise BackendError(
+            f"{key}={model}: cannot be loaded ({lines[0]}). Download the checkpoint again, or name "
+            "another one."
+        ) from error
+
+
 def device() -> torch.device:
     """A GPU when there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

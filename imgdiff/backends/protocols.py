@@ -121,5 +121,9 @@ class Chat(Backend, Protocol):
         images: Sequence[Image.Image | None],
         questions: Sequence[str],
         seeds: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
     ) -> list[str]:
-        """One answer per (image, question), stripped; a sampling model needs a seed for each."""
+        """One answer per (image, question), stripped; a sampling model needs a seed for each.
+
+        `max_new_tokens` replaces the limit of the model's own settings.
+        """

@@ -28,13 +28,12 @@ from imgdiff.backends.decoding import (
     remembered,
     rows_of,
 )
-from imgdiff.backends.loading import clean, device, dtype_name, effective_dtype
+from imgdiff.backends.loading import clean, device, dtype_name, effective_dtype, loading
 from imgdiff.backends.vlm_families import Family, family_of
 from imgdiff.core.errors import BackendError, ConfigError, DataError
 from imgdiff.core.identity import image_id
 from imgdiff.core.images import to_rgb
 
-KEY = "chat.model"
 VERSION = 1  # of everything below that changes an answer
 
 
@@ -76,7 +75,7 @@ class VlmChat:
     def identity(self) -> str:
         """Checkpoint contents, number type, template, decoding, version of the preprocessing."""
         config = self._config
-        folder = locate(KEY, config.model)
+        folder = locate(config.MODEL_KEY, config.model)
         how = "greedy" if config.temperature == 0 else f"t{config.temperature}p{config.top_p}"
         return (
             f"vlm:{content_identity(folder)}:{dtype_name(config.dtype)}:{self._template.name}:"
@@ -85,9 +84,11 @@ class VlmChat:
 
     def __enter__(self) -> Self:
         """Load the weights; BackendError where they are not on this machine."""
-        folder = locate(KEY, self._config.model)
-        family = family_of(KEY, self._config.model, folder)
-        self._family = family(folder, effective_dtype(self._config.dtype))
+        key = self._config.MODEL_KEY
+        folder = locate(key, self._config.model)
+        family = family_of(key, self._config.model, folder)
+        with loading(key, self._config.model):
+            self._family = family(folder, effective_dtype(self._config.dtype))
         return self
 
     def __exit__(
@@ -104,6 +105,7 @@ class VlmChat:
         images: Sequence[Image.Image | None],
         questions: Sequence[str],
         seeds: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
     ) -> list[str]:
         """One answer per (image, question), stripped; None asks without an image.
 
@@ -114,14 +116,15 @@ class VlmChat:
             raise DataError("chat needs one image (or None), question and seed for each answer")
         if seeds is None and self._config.temperature > 0:
             raise ConfigError(
-                f"chat.temperature={self._config.temperature}: sampling needs a seed per question; "
-                "pass seeds or set chat.temperature=0"
+                f"{self._config.MODEL_KEY}: temperature={self._config.temperature} needs a seed "
+                "per question; pass seeds or set it to 0"
             )
         answers = [""] * len(questions)
+        limit = max_new_tokens or self._config.max_new_tokens
         with torch.inference_mode():
             asked = self._asked(images, questions, seeds or [0] * len(questions))
             for group in _grouped(asked):
-                for index, answer in self._answer_group(group):
+                for index, answer in self._answer_group(group, limit):
                     answers[index] = answer
         return answers
 
@@ -153,7 +156,7 @@ class VlmChat:
         shared = ids.index(image_token_id(tokenizer)) + picture.tokens
         return _Asked(index=index, ids=tuple(ids), shared=shared, picture=picture, seed=seed)
 
-    def _answer_group(self, group: Sequence[_Asked]) -> Iterator[tuple[int, str]]:
+    def _answer_group(self, group: Sequence[_Asked], limit: int) -> Iterator[tuple[int, str]]:
         """(index, answer) of questions of one group."""
         family, config = self._parts(), self._config
         sampling = Sampling(temperature=config.temperature, top_p=config.top_p)
@@ -161,7 +164,7 @@ class VlmChat:
             cache = self._cache_of(batch)
             suffixes = torch.tensor([item.ids[item.shared :] for item in batch], device=device())
             seeds = [item.seed for item in batch]
-            tokens = decode(family, suffixes, cache, config.max_new_tokens, sampling, seeds)
+            tokens = decode(family, suffixes, cache, limit, sampling, seeds)
             for item, answer in zip(batch[:count], tokens, strict=False):
                 text = family.tokenizer.decode(answer, skip_special_tokens=True)
                 yield item.index, text.strip()

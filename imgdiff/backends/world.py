@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
@@ -31,6 +32,7 @@ from imgdiff.mini.scene import (
     sample_scene,
 )
 from imgdiff.mini.shapes import CATEGORIES, COLOURS
+from imgdiff.mini.written import world_identity
 
 WORLD_VERSION = 2
 _CELLS = tuple(range(GRID * GRID))
@@ -133,8 +135,8 @@ class RenderConfig:
             raise ConfigError(
                 f"generator: {' + '.join(shares)} = {sum(shares.values()):.2f} > 1; lower one"
             )
-        if self.noise < 0:
-            raise ConfigError(f"generator.noise={self.noise}: must be >= 0")
+        if not 0.0 <= self.noise < math.inf:
+            raise ConfigError(f"generator.noise={self.noise}: must be a number >= 0")
 
     def build(self) -> RenderGenerator:
         """The generator; it holds no weights."""
@@ -144,12 +146,10 @@ class RenderConfig:
 class RenderGenerator(Weightless):
     """`PairGenerator` over the procedural world: exact truth, no weights."""
 
-    unit = "captions"
-
     def __init__(self, config: RenderConfig) -> None:
         self.config = config
         self.split = config.split
-        self.identity = f"render:v{WORLD_VERSION}:{fingerprint(config)}"
+        self.identity = f"render:v{WORLD_VERSION}:{fingerprint(config, world_identity())}"
 
     def generate(self, pairs: Sequence[CaptionPair]) -> list[DrawnPair | Refusal]:
         """One drawn pair or refusal per caption pair, from its seed alone."""

@@ -37,6 +37,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Delete the temporary files that a killed process left below `folder` (see `atomic_path`)."""
+    for path in sorted(folder.rglob(".*.tmp")):
+        path.unlink(missing_ok=True)
+
+
 def not_written(path: Path, error: OSError) -> StoreError:
     """What to raise where `path` could not be written."""
     return StoreError(
@@ -72,6 +78,8 @@ def read_json(path: Path) -> Any:
         raise DataError(
             f"{path}:{error.lineno}:{error.colno}: malformed JSON ({error.msg}). Fix the file."
         ) from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise DataError(f"{path}: a value cannot be read ({error}). Fix the file.") from None
 
 
 def inside(root: Path, name: str) -> Path:

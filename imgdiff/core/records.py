@@ -106,18 +106,6 @@ class Region:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
-    """A kept region with both contents and the sentence that tells them apart."""
-
-    id: str
-    pair_id: str
-    box: Box
-    left_content: str
-    right_content: str
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:
     """Something that fell, where, and why. `reason` is a short fixed phrase, `detail` is free."""
 

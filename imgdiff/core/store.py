@@ -61,14 +61,6 @@ def _read(path: Path) -> dict[str, Any]:
         ) from None
 
 
-class Missing(Exception):
-    """Cells are absent and this pass may not compute them. Carries the kind's name."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
-
-
 class Store:
     """All tables under one root folder. One process writes one shard at a time."""
 
@@ -97,18 +89,16 @@ class Store:
         fingerprint: str,
         shard: int,
         keyed: Iterable[tuple[str, Any]],
-        compute: Compute | None,
+        compute: Compute,
     ) -> list[Any]:
         """One value per (key, item), in order; computes and stores the absent ones.
 
-        Equal keys are computed once. Without `compute` an absent cell raises Missing.
+        Equal keys are computed once.
         """
         pairs = list(keyed)
         table = self.table(kind, fingerprint, shard)
         absent = {key: item for key, item in pairs if key not in table.cells}
         if absent:
-            if compute is None:
-                raise Missing(kind)
             values = compute(list(absent.values()))
             table.add(dict(zip(absent, values, strict=True)))
         return [table.cells[key] for key, _ in pairs]

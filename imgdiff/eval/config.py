@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from imgdiff.backends.checkpoints import find
 from imgdiff.backends.configs import ChatTemplate, Dtype, VlmConfig
@@ -37,13 +37,18 @@ class ModelConfig:
                 "(it writes outputs/train/checkpoint), or give a folder, mini:llava, or a name "
                 "that is in the hub's local cache."
             )
-        return VlmConfig(
+        return _AskedConfig(
             model=self.path,
             template=self.template,
             max_new_tokens=self.max_new_tokens,
             batch_size=self.batch_size,
             dtype=self.dtype,
         ).build()
+
+
+@dataclass(kw_only=True, slots=True)
+class _AskedConfig(VlmConfig):
+    MODEL_KEY: ClassVar[str] = "model.path"
 
 
 @dataclass(kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from imgdiff.core.files import write_text
+from imgdiff.core.files import not_written, write_text
 from imgdiff.core.identity import fingerprint, image_id
 from imgdiff.core.images import open_rgb
 from imgdiff.eval.answers import choice_letter
@@ -81,9 +81,12 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
 
 
 def append_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Add lines to the file."""
-    with path.open("a", encoding="utf-8") as handle:
-        handle.writelines(map(_line, predictions))
+    """Add lines to the file; StoreError where the disk is full."""
+    try:
+        with path.open("a", encoding="utf-8") as handle:
+            handle.writelines(map(_line, predictions))
+    except OSError as error:
+        raise not_written(path, error) from error
 
 
 def _line(prediction: Prediction) -> str:

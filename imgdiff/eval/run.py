@@ -61,10 +61,13 @@ def _claim(output: Path, sheet: Sheet, config: EvalConfig) -> None:
     manifest = output / RUN_FILE
     wanted = {"questions": fingerprint(sheet.keys), "model": config.model.path}
     held = read_json(manifest) if manifest.exists() else wanted
-    if held["questions"] != wanted["questions"] and not config.overwrite:
+    if held.get("questions") != wanted["questions"] and not config.overwrite:
+        what = (
+            f"the evaluation of {held['model']}, made with" if "questions" in held else "a run of"
+        )
         raise ConfigError(
-            f"output_dir={output}: holds the evaluation of {held['model']}, made with "
-            "another model, benchmark or prompt. Choose another output_dir, or overwrite=true."
+            f"output_dir={output}: holds {what} another model, benchmark, prompt or command. "
+            "Choose another output_dir, or overwrite=true."
         )
     write_json(manifest, wanted)
 

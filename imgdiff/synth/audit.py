@@ -86,23 +86,31 @@ def _held(box: Box, objects: Sequence[NamedBox]) -> str:
 
 def names(text: str, name: str) -> bool:
     """Whether the text names the object (whole words, case ignored, plural allowed)."""
-    return (
-        bool(name) and re.search(rf"\b{re.escape(name)}(s|es)?\b", text, re.IGNORECASE) is not None
-    )
+    return place_of(text, name) is not None
+
+
+def place_of(text: str, name: str) -> int | None:
+    """Where the text first names the object; None where it does not."""
+    found = re.search(rf"\b{re.escape(name)}(s|es)?\b", text, re.IGNORECASE) if name else None
+    return found.start() if found else None
 
 
 def sentence_is_right(region: RegionState, left: str, right: str) -> bool:
     """Whether the sentence names both objects, each with its side where sides are named."""
     text = (region.sentence or "").lower()
-    if not (names(text, left) and names(text, right)):
+    left_place, right_place = place_of(text, left), place_of(text, right)
+    if left_place is None or right_place is None:
         return False
     if left == right:  # a recoloured object: each side must name it
         return len(re.findall(rf"\b{re.escape(left)}", text)) > 1
-    if not (names(text, "left") and names(text, "right")):
+    left_side, right_side = place_of(text, "left"), place_of(text, "right")
+    if left_side is None or right_side is None:
         return True
-    sides_in_order = text.index("left") < text.index("right")
-    objects_in_order = text.index(left.lower()) < text.index(right.lower())
-    if text.startswith("the " + left.lower()):  # "The dog in the left image is replaced by ..."
+    sides_in_order = left_side < right_side
+    objects_in_order = left_place < right_place
+    if text.startswith("the ") and left_place == len(
+        "the "
+    ):  # "The dog in the left image is replaced by ..."
         return sides_in_order
     return sides_in_order == objects_in_order
 

@@ -89,7 +89,7 @@ def _line_values(path: Path) -> Iterator[Any]:
                 raise DataError(
                     f"{path}:{number}: not UTF-8 text at byte {error.start} of it. Re-save it."
                 ) from None
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"{path}:{number}: malformed JSON ({error}). "
                     "Every line must be one JSON value; fix or delete the line."

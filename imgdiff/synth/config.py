@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import os
+import string
 from dataclasses import dataclass, field
 from typing import Any
 
 from imgdiff.backends.checkpoints import Needed
 from imgdiff.backends.composite import CompositeConfig
-from imgdiff.backends.configs import BlipConfig, ClipConfig, FastSamConfig, VlmConfig
+from imgdiff.backends.configs import BlipConfig, ClipConfig, DescriberConfig, FastSamConfig
 from imgdiff.backends.lexicon import LexiconConfig
-from imgdiff.backends.llm_editor import LlmEditorConfig
+from imgdiff.backends.llm_editor import LlmEditorConfig, PromptProfile
 from imgdiff.backends.world import RenderConfig
 from imgdiff.backends.world_editor import WorldEditorConfig
 from imgdiff.core.errors import ConfigError
@@ -58,15 +58,23 @@ class DescribeConfig:
     sentence_by: SentenceBy = SentenceBy.chat
     region_prompt: str = REGION_PROMPT
     sentence_prompt: str = SENTENCE_PROMPT
+    region_tokens: int = 64  # at most, per description
+    sentence_tokens: int = 128  # at most, per difference sentence
 
     def __post_init__(self) -> None:
-        rules = (("region_prompt", ("{box}",)), ("sentence_prompt", ("{left}", "{right}")))
-        for key, fields in rules:
-            missing = [name for name in fields if name not in getattr(self, key)]
-            if missing:
-                raise ConfigError(
-                    f"describe.{key}={getattr(self, key)!r}: lacks {', '.join(missing)}; add it"
-                )
+        _check_prompt("describe.region_prompt", self.region_prompt, "box")
+        _check_prompt("describe.sentence_prompt", self.sentence_prompt, "left", "right")
+        for key in ("region_tokens", "sentence_tokens"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"describe.{key}={getattr(self, key)}: must be at least 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class PublishedConfig:
+    """What a profile's source used where this run may not: read by editor=llm and preset=paper."""
+
+    editor_prompt: PromptProfile = PromptProfile.paper
+    matcher: str = "Salesforce/blip-itm-large-coco"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -99,7 +107,8 @@ class SynthConfig:
     embedder: ClipConfig = field(default_factory=ClipConfig)
     segmenter: FastSamConfig = field(default_factory=FastSamConfig)
     matcher: BlipConfig = field(default_factory=BlipConfig)
-    describer: VlmConfig = field(default_factory=VlmConfig)
+    describer: DescriberConfig = field(default_factory=DescriberConfig)
+    published: PublishedConfig = field(default_factory=PublishedConfig)
     rules: Rules = field(default_factory=Rules)
     describe: DescribeConfig = field(default_factory=DescribeConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
@@ -116,6 +125,11 @@ class SynthConfig:
             raise ConfigError(
                 "generator=composite needs photos with instance masks; add source=coco "
                 "source.root=FOLDER (COCO layout)"
+            )
+        if self.describer.temperature > 0:
+            raise ConfigError(
+                f"describer.temperature={self.describer.temperature}: descriptions are greedy, so "
+                "that stored ones stay true; set it to 0"
             )
         truth = self.rules.regions_from is RegionsFrom.truth
         if not truth and self.describe.by is DescribeBy.truth:
@@ -143,8 +157,19 @@ class SynthConfig:
         if self.rules.regions_from is RegionsFrom.segmenter:
             wanted += [self.embedder.needed(), self.segmenter.needed(), self.matcher.needed()]
         if DescribeBy.chat is self.describe.by or SentenceBy.chat is self.describe.sentence_by:
-            wanted.append(dataclasses.replace(self.describer.needed(), key="describer.model"))
+            wanted.append(self.describer.needed())
         return wanted
+
+
+def _check_prompt(key: str, prompt: str, *names: str) -> None:
+    """Every name must stand in the prompt in braces, and nothing else."""
+    try:
+        found = {name for _, name, _, _ in string.Formatter().parse(prompt) if name is not None}
+    except ValueError as error:
+        raise ConfigError(f"{key}={prompt!r}: {error}; write {{{{ for a brace") from None
+    if found != set(names):
+        wanted = ", ".join(f"{{{name}}}" for name in names)
+        raise ConfigError(f"{key}={prompt!r}: must hold {wanted} and no other field in braces")
 
 
 def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
@@ -157,7 +182,7 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
 
 
 # Settings that cannot change the data set: two runs that differ only here are the same run.
-SPEED_ONLY = frozenset({"workers", "overwrite", "output_dir", "store_dir"})
+SPEED_ONLY = frozenset({"workers", "overwrite", "output_dir", "store_dir", "published"})
 
 
 def register() -> None:

@@ -20,7 +20,7 @@ from imgdiff.synth.wording import template_sentence, truthful_content
 
 def describe_contents(states: list[ItemState], tools: Tools) -> None:
     """What a box holds in each image (paper §3.4.1), by the describer or from the truth."""
-    config = tools.config.describe
+    config, limit = tools.config.describe, tools.config.describe.region_tokens
     waiting = list(open_regions(states))
     if config.by is DescribeBy.truth:
         for state, region in waiting:
@@ -32,7 +32,8 @@ def describe_contents(states: list[ItemState], tools: Tools) -> None:
         for start in range(0, len(items), 2 * CHUNK):
             part = items[start : start + 2 * CHUNK]
             images = [tools.open_pair(pair)[side] for pair, side, _ in part]
-            answers += tools.backends.describer.chat(images, [prompt for _, _, prompt in part])
+            prompts = [prompt for _, _, prompt in part]
+            answers += tools.backends.describer.chat(images, prompts, max_new_tokens=limit)
         return answers
 
     keyed = []
@@ -43,7 +44,7 @@ def describe_contents(states: list[ItemState], tools: Tools) -> None:
         prompt = config.region_prompt.format(box=box)
         for side, content in ((Side.LEFT, images.left_id), (Side.RIGHT, images.right_id)):
             keyed.append((fingerprint(content, prompt), (images, side, prompt)))
-    answers = tools.values("describe", "describer", keyed, compute)
+    answers = tools.values("describe", "describer", keyed, compute, limit)
     for index, (_, region) in enumerate(waiting):
         region.contents = (answers[2 * index], answers[2 * index + 1])
         if not all(region.contents):
@@ -115,7 +116,9 @@ def say_differences(states: list[ItemState], tools: Tools) -> None:
         for start in range(0, len(items), CHUNK):
             part = items[start : start + CHUNK]
             images = [marked_pair(tools, pair, box, margin) for pair, box, _ in part]
-            answers += tools.backends.describer.chat(images, [prompt for _, _, prompt in part])
+            prompts = [prompt for _, _, prompt in part]
+            limit = config.sentence_tokens
+            answers += tools.backends.describer.chat(images, prompts, max_new_tokens=limit)
         return answers
 
     keyed = []
@@ -124,7 +127,8 @@ def say_differences(states: list[ItemState], tools: Tools) -> None:
         prompt = config.sentence_prompt.format(left=left, right=right)
         box = region.region.box
         keyed.append((state.boxed(box, prompt), (state.images, box, prompt)))
-    answers = tools.values("sentence", "describer", keyed, compute, margin)
+    limits = (margin, config.sentence_tokens)
+    answers = tools.values("sentence", "describer", keyed, compute, *limits)
     for (_, region, _), answer in zip(waiting, answers, strict=True):
         region.sentence = answer
         if not answer:

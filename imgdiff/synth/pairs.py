@@ -84,7 +84,9 @@ def _keep(pair: CaptionPair, drawn: DrawnPair | Refusal, tools: Tools) -> dict[s
     }
     paths, ids = [], []
     for side, image in ((Side.LEFT, drawn.left), (Side.RIGHT, drawn.right)):
-        path = tools.image_folder() / f"{pair.id}_{int(side)}.{suffix}"
+        # The caption pair is in the name: runs that edit captions in another way share the store.
+        name = f"{pair.id}-{fingerprint(pair)}_{int(side)}.{suffix}"
+        path = tools.image_folder() / name
         save_image(image, path)
         paths.append(tools.relative(path))
         # JPEG changes pixels: the id must be of what the models will see.
@@ -136,5 +138,6 @@ def compare_images(states: list[ItemState], tools: Tools) -> None:
     for state, score in zip(waiting, scores, strict=True):
         state.image_similarity = score
         digits = rules.image_similarity_digits
-        if not rules.image_similarity.accepts(score if digits is None else round(score, digits)):
-            state.reject("image_similarity", missed_end(rules.image_similarity, score, "images"))
+        judged = score if digits is None else round(score, digits)
+        if not rules.image_similarity.accepts(judged):
+            state.reject("image_similarity", missed_end(rules.image_similarity, judged, "images"))

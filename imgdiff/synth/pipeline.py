@@ -12,7 +12,7 @@ from imgdiff import __version__
 from imgdiff.backends.checkpoints import content_identity, locate, require
 from imgdiff.core.console import say, show_table
 from imgdiff.core.errors import BackendError, ConfigError, DataError
-from imgdiff.core.files import read_json, write_json
+from imgdiff.core.files import read_json, remove_unfinished, write_json
 from imgdiff.core.identity import fingerprint
 from imgdiff.synth.audit import audit_report
 from imgdiff.synth.config import SPEED_ONLY, StopAfter, SynthConfig
@@ -36,7 +36,10 @@ def run(config: SynthConfig) -> None:
     clock = time.monotonic()
     output = Path(config.output_dir)
     _check_inputs(config)
-    settings = run_settings(config) | {"checkpoints": _identities(config)}
+    settings = run_settings(config) | {
+        "checkpoints": _identities(config),
+        "made_of": _made_of(config),
+    }
     if _already_done(output, settings, overwrite=config.overwrite):
         say(f"{output} already holds this run; nothing to do.")
         _show(output)
@@ -46,6 +49,7 @@ def run(config: SynthConfig) -> None:
         store=Path(config.store_dir),
         source=fingerprint(settings["source"] | {"limit": None}, config.seed, config.shard_size),
     )
+    remove_unfinished(output)
     shards, items = write_shards(config, layout)
     loaded = run_shards(config, layout, shards, items)
     parts = [layout.part(shard) for shard in range(shards)]
@@ -76,6 +80,15 @@ def _identities(config: SynthConfig) -> dict[str, str]:
     return {item.key: content_identity(locate(item.key, item.model)) for item in config.needed()}
 
 
+def _made_of(config: SynthConfig) -> dict[str, str]:
+    """What else the data set depends on: the code that makes it, and the source's annotations."""
+    return {
+        "imgdiff": __version__,
+        "generator": config.generator.build().identity,
+        "source": config.source.content(),
+    }
+
+
 def run_settings(config: SynthConfig) -> dict[str, Any]:
     """All settings that can change the data set, as plain values."""
     from omegaconf import OmegaConf
@@ -93,14 +106,16 @@ def _already_done(output: Path, settings: dict[str, Any], *, overwrite: bool) ->
     manifest = output / "run.json"
     if manifest.exists():
         held = read_json(manifest)
-        if held["settings"] == settings:
+        ours = "settings" in held
+        if ours and held["settings"] == settings:
             return bool(held["complete"])
-        begun = held["complete"] or (output / "work" / SOURCE_INDEX).exists()
+        begun = not ours or held["complete"] or (output / "work" / SOURCE_INDEX).exists()
         if begun and not overwrite:
+            differs = _differences(held["settings"], settings)[:5] if ours else ["its command"]
             raise ConfigError(
-                f"output_dir={output}: holds another run; it differs in "
-                f"{', '.join(_differences(held['settings'], settings)[:5])}. Choose another "
-                "output_dir, or overwrite=true to replace it (stored scores are kept either way)."
+                f"output_dir={output}: holds another run; it differs in {', '.join(differs)}. "
+                "Choose another output_dir, or overwrite=true to replace it (stored scores are "
+                "kept either way)."
             )
         for name in ("dataset", "work"):
             shutil.rmtree(output / name, ignore_errors=True)

@@ -12,6 +12,9 @@ from imgdiff.synth.selection import RegionsFrom, area_verdict, passes, separate
 from imgdiff.synth.states import ItemState, RegionState, open_items, open_regions
 from imgdiff.synth.tools import Tools
 
+# Crops cut boxes to whole pixels, so these must be the detector's own, but for float noise.
+BOX_DIGITS = 4
+
 
 def propose_regions(states: list[ItemState], tools: Tools) -> None:
     """Candidate boxes: segments of both images, or the generator's own truth."""
@@ -32,7 +35,7 @@ def _propose_segments(states: list[ItemState], tools: Tools) -> None:
         for start in range(0, len(items), CHUNK):
             images = [tools.open_pair(p)[side] for p, side in items[start : start + CHUNK]]
             for boxes in tools.backends.segmenter.segment(images):
-                found.append([list(box.rounded().as_tuple()) for box in boxes])
+                found.append([list(box.rounded(BOX_DIGITS).as_tuple()) for box in boxes])
         return found
 
     waiting = [s for s in open_items(states) if s.images is not None]
@@ -70,7 +73,7 @@ def _propose_truth(states: list[ItemState]) -> None:
         for change in truth.changes if truth is not None else ():
             sides = [box for box in (change.left_box, change.right_box) if box is not None]
             if sides:
-                _add_regions(state, Side.LEFT, [sides[0].union(sides[-1]).rounded()])
+                _add_regions(state, Side.LEFT, [sides[0].union(sides[-1])])
         if not state.regions:
             state.reject("regions", "no true change")
 

@@ -6,6 +6,7 @@ Sources: Img-Diff paper §3 and §15.4; the strictness of every comparison follo
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,9 @@ class Interval:
 
     def fault(self) -> str | None:
         """Why the interval makes no sense, or None."""
+        ends = (self.above, self.at_least, self.below, self.at_most)
+        if any(math.isnan(end) for end in ends if end is not None):
+            return "an end is not a number; give one, or null for none"
         if self.above is not None and self.at_least is not None:
             return "gives both above and at_least; drop one"
         if self.below is not None and self.at_most is not None:
@@ -118,6 +122,11 @@ class Rules:
             raise ConfigError(
                 f"rules.min_area={self.min_area}, rules.max_area={self.max_area}: need "
                 "0 <= min_area <= max_area <= 1 (fractions of the image)"
+            )
+        if not 0.0 <= self.content_margin_px < math.inf:
+            raise ConfigError(
+                f"rules.content_margin_px={self.content_margin_px}: must be a number >= 0 (pixels "
+                "around the box)"
             )
         for key, value in (
             ("max_candidates", self.max_candidates),

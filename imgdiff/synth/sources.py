@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -51,6 +51,14 @@ class Source:
         """What the user must set before a run, or None. Asked with the checkpoints, not before."""
         return None
 
+    def content(self) -> str:
+        """What the files of captions or annotations hold, as a hash (images are not read)."""
+        return _content(self.files())
+
+    def files(self) -> list[Path]:
+        """The files that `content` reads."""
+        return []
+
 
 @dataclass(kw_only=True, slots=True)
 class WorldSource(Source):
@@ -78,6 +86,10 @@ class CocoSource(Source):
         """What to set before a run, or None."""
         return _unset("source.root", self.root, "a folder in COCO layout")
 
+    def files(self) -> list[Path]:
+        """Captions and instances of the splits."""
+        return sorted((Path(self.root) / "annotations").glob(f"*_{self.split or ''}*.json"))
+
 
 @dataclass(kw_only=True, slots=True)
 class JsonSource(Source):
@@ -97,6 +109,21 @@ class JsonSource(Source):
     def unset(self) -> str | None:
         """What to set before a run, or None."""
         return _unset("source.path", self.path, "a .json, .jsonl or .parquet file of captions")
+
+    def files(self) -> list[Path]:
+        """The caption file."""
+        path = Path(self.path).expanduser()
+        return [path] if path.is_file() else []
+
+
+def _content(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}:{path.stat().st_size}:".encode())
+        with path.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:12]
 
 
 def _unset(key: str, value: str, what: str) -> str | None:

@@ -1,7 +1,6 @@
 """The stages in order: the chain reads like the paper's Figure 2.
 
-A stage asks for its scores and decides. It is run again on stored scores whenever decisions are
-made, so it must be pure but for `tools.values`, which computes only while the stage is at work.
+A stage asks the store for its scores (what is absent is computed) and decides.
 """
 
 from __future__ import annotations

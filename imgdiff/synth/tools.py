@@ -28,7 +28,6 @@ from imgdiff.core.store import Store
 from imgdiff.synth.config import SynthConfig
 
 T = TypeVar("T")
-_LEARNED = frozenset({"editor", "embedder", "segmenter", "matcher", "describer"})
 
 
 class _Buildable(Protocol):
@@ -49,9 +48,10 @@ class Backends:
             "describer": config.describer,
         }
         self._handles: dict[str, Backend] = {}
+        self._learned = {role for role, made in self._configs.items() if hasattr(made, "needed")}
         self._resident: tuple[str, Any] | None = None
         self._stack = ExitStack()
-        self.loaded: list[str] = []  # roles in loading order, for the run's report
+        self.loaded: list[str] = []  # roles whose weights were read, in order, for the run's report
 
     def identity(self, role: str) -> str:
         """Identity of a role without loading its weights."""
@@ -66,11 +66,11 @@ class Backends:
         if self._resident is None or self._resident[0] != role:
             self._stack.close()
             self._resident = None
-            if role in _LEARNED:
+            if role in self._learned:
                 limit_torch_threads()
+                self.loaded.append(role)
             entered = self._stack.enter_context(self._handle(role))
             self._resident = (role, entered)
-            self.loaded.append(role)
         return self._resident[1]
 
     @property
@@ -123,13 +123,12 @@ class Backends:
 
 
 class Tools:
-    """Store access for one shard. Only the stage named `computing` may compute."""
+    """Store access for one shard."""
 
     def __init__(self, config: SynthConfig, store: Store, backends: Backends, shard: int) -> None:
         self.config = config
         self.backends = backends
         self.shard = shard
-        self.computing: str | None = None
         self._store = store
 
     def values(
@@ -140,17 +139,12 @@ class Tools:
         compute: Callable[[Sequence[T]], Sequence[Any]],
         *settings: object,
     ) -> list[Any]:
-        """One stored value per item. `settings` are what else changes the value, besides the role.
+        """One value per item, computed where the store lacks it.
 
-        Raises Missing where a value is absent and `kind` is not the stage at work.
+        `settings` are what else changes the value, besides the role.
         """
-        return self._store.values(
-            kind,
-            self.fingerprint(role, *settings),
-            self.shard,
-            keyed,
-            compute if self.computing == kind else None,
-        )
+        cell = self.fingerprint(role, *settings)
+        return self._store.values(kind, cell, self.shard, keyed, compute)
 
     def fingerprint(self, role: str, *settings: object) -> str:
         """Fingerprint of one kind of cell."""

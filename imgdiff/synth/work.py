@@ -88,7 +88,6 @@ def _work_wave(
     names = stages_of(config)
     for name in names:
         for shard in shards:
-            tools[shard].computing = name
             STAGES[name](states[shard], tools[shard])
             report(len(states[shard]) / (len(names) + 1), name)
     for shard in shards:

@@ -94,7 +94,8 @@ class TrainConfig:
             raise ConfigError(f"seed={self.seed}: must be 0 or more")
 
 
-# Settings that do not change the weights that come out: runs that differ only here are the same.
+# Runs that differ only here are the same run. (Another number of threads rounds otherwise, but
+# a finished run is not done again for it.)
 NOT_IN_IDENTITY = frozenset({"output_dir", "overwrite", "cache_dir", "threads"})
 
 

@@ -28,6 +28,7 @@ from imgdiff.backends.chat_templates import TEMPLATES
 from imgdiff.backends.loading import quietly
 from imgdiff.core.console import Meter, console, meter, say
 from imgdiff.core.errors import BackendError
+from imgdiff.core.files import not_written
 from imgdiff.train.config import Precision, TrainConfig
 from imgdiff.train.data import Collator, PlannedSamples, Reader
 from imgdiff.train.module import FineTuning
@@ -159,8 +160,19 @@ class Progress(pl.Callback):
 def write_checkpoint(model: Any, base: Path, folder: Path) -> None:
     """Weights in float32, config, and every other small file of the base checkpoint.
 
-    The folder appears under its name only when it is whole.
+    The folder appears under its name only when it is whole. A full disk raises StoreError.
     """
+    from safetensors import SafetensorError
+
+    try:
+        _write_checkpoint(model, base, folder)
+    except SafetensorError as error:
+        raise not_written(folder, OSError(str(error))) from error
+    except OSError as error:
+        raise not_written(folder, error) from error
+
+
+def _write_checkpoint(model: Any, base: Path, folder: Path) -> None:
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     with quietly():

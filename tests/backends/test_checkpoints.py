@@ -3,6 +3,7 @@
 import pytest
 
 from imgdiff.backends.checkpoints import Needed, content_identity, find, fixed_batches, require
+from imgdiff.backends.configs import FastSamConfig
 from imgdiff.core.errors import BackendError
 
 
@@ -19,6 +20,7 @@ def test_everything_missing_is_listed_with_the_remedy(tmp_path):
         Needed(key="matcher.model", model="some/blip", size="1.9 GB"),
         Needed(key="describer.model", model="some/llava", size="26.7 GB"),
     ]
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
     require([here])
     with pytest.raises(BackendError) as caught:
         require([here, *away])
@@ -28,6 +30,17 @@ def test_everything_missing_is_listed_with_the_remedy(tmp_path):
         assert f"{item.key}={item.model}  (about {item.size})" in text
     assert "hf download" in text
     assert str(tmp_path) not in text
+
+
+def test_a_folder_without_weights_is_missing(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BackendError, match=r"matcher\.model=.*holds no weights \(\.safetensors"):
+        require([Needed(key="matcher.model", model=str(tmp_path), size="1.9 GB")])
+
+
+def test_a_file_that_is_not_on_the_hub_says_where_it_is():
+    with pytest.raises(BackendError, match=r"FastSAM-nowhere\.pt.*releases of github"):
+        require([FastSamConfig(model="FastSAM-nowhere.pt").needed()])
 
 
 def test_a_missing_mini_checkpoint_is_not_looked_for_on_the_hub():

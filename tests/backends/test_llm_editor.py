@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from imgdiff.backends.configs import VlmConfig
+from imgdiff.backends.configs import EditingModelConfig
 from imgdiff.backends.llm_editor import (
     LlmEditor,
     LlmEditorConfig,
@@ -203,6 +203,8 @@ def test_the_caption_decides_what_is_usual(caption: str, answer: str, text: str)
         (CAPTION, CAPTION, ""),
         ("A dog by a fireplace", "", "chatter"),  # as released: "replac" anywhere
         ("Nothing has become clear", "", "chatter"),
+        ("The replaced sentence:\n---\nA dog.", "", "chatter"),
+        ("Here:\n---\n'A dog.'</s>", "'A dog.'", ""),
         ("", "", "empty answer"),
     ],
 )
@@ -241,7 +243,7 @@ def test_identity_names_model_and_settings() -> None:
 
 
 def test_the_checkpoint_is_named_by_its_own_key() -> None:
-    config = LlmEditorConfig(model=VlmConfig(model="some/where"))
+    config = LlmEditorConfig(model=EditingModelConfig(model="some/where"))
     needed = config.needed()
     assert (needed.key, needed.model) == ("editor.model.model", "some/where")
 

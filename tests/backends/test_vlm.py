@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -185,8 +186,30 @@ def test_sampling_depends_on_the_seed_alone(tiny: dict[str, Path]) -> None:
         again = chat.chat([None] * 6, asked, seeds=[6, 5, 4, 3, 2, 1])
         assert again == first[::-1]
         assert len(set(first)) > 1
-        with pytest.raises(ConfigError, match=r"chat\.temperature=1\.0.*seed"):
+        with pytest.raises(ConfigError, match=r"chat\.model: temperature=1\.0 needs a seed"):
             chat.chat([None], ["Hello"])
+
+
+def test_a_limit_of_its_own_ends_an_answer_earlier(tiny: dict[str, Path]) -> None:
+    with _config(tiny["llava"], max_new_tokens=6).build() as chat:
+        whole, short = (
+            chat.chat([_picture(0)], ["What is it?"], max_new_tokens=limit)[0] for limit in (6, 2)
+        )
+        assert chat.chat([_picture(0)], ["What is it?"]) == [whole]
+        assert whole.startswith(short)
+        assert len(short) < len(whole)
+
+
+def test_a_damaged_checkpoint_is_a_backend_error(tiny: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny["llava"], folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(BackendError, match=r"chat\.model=.*cut: cannot be loaded"):
+        _config(folder).build().__enter__()
+    weights.unlink()
+    with pytest.raises(BackendError, match=r"chat\.model=.*cut: cannot be loaded"):
+        _config(folder).build().__enter__()
 
 
 def test_nothing_asked_nothing_answered(tiny: dict[str, Path]) -> None:

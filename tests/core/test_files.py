@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from imgdiff.core.errors import DataError, StoreError
-from imgdiff.core.files import atomic_path, inside, read_json, write_json, write_text
+from imgdiff.core.files import (
+    atomic_path,
+    inside,
+    read_json,
+    remove_unfinished,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -78,6 +85,23 @@ def test_malformed_json_names_file_and_line(tmp_path: Path, content: bytes, mess
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_json(path)
+
+
+def test_a_number_of_thousands_of_digits_is_a_data_error(tmp_path: Path) -> None:
+    path = tmp_path / "long.json"
+    path.write_text("[" + "9" * 5000 + "]")
+    with pytest.raises(DataError, match=r"long\.json: a value cannot be read"):
+        read_json(path)
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = tmp_path / "images" / "a.png"
+    write_text(kept, "whole")
+    with atomic_path(kept) as temporary:
+        left = temporary.with_name(temporary.name.replace(".tmp", "x.tmp"))
+        left.write_text("half")
+    remove_unfinished(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
 
 
 def test_missing_file_and_folder_are_data_errors(tmp_path: Path) -> None:

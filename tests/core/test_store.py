@@ -3,7 +3,7 @@
 import pytest
 
 from imgdiff.core.errors import StoreError
-from imgdiff.core.store import Missing, Store
+from imgdiff.core.store import Store
 
 
 def _never(items):
@@ -35,11 +35,6 @@ def test_only_absent_cells_are_computed(tmp_path):
 
     assert store.values("kind", "fp", 0, [("a", 1), ("b", 2)], record) == [0.5, 0.25]
     assert asked == [2]
-
-
-def test_an_absent_cell_without_leave_to_compute_is_missing(tmp_path):
-    with pytest.raises(Missing, match="kind"):
-        Store(tmp_path, "source").values("kind", "fp", 0, [("a", 1)], None)
 
 
 def test_fingerprint_and_shard_separate_cells(tmp_path):

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from typing_extensions import Self
 
-from imgdiff.core.errors import ConfigError
+from imgdiff.core.errors import ConfigError, StoreError
 from imgdiff.eval import run as run_module
 from imgdiff.eval.config import EvalConfig, MmvpConfig, ModelConfig
 from imgdiff.eval.mmvp import PromptStyle
+from imgdiff.eval.predictions import Prediction, append_predictions
 from imgdiff.eval.run import run
 
 
@@ -125,6 +126,23 @@ def test_nothing_is_asked_twice_and_another_model_or_prompt_is_asked(
     evaluate(free, overwrite=True, prompt=PromptStyle.free)
     assert len(free.asked) == 16
     assert not any("directly" in question for question in free.asked)
+
+
+def test_the_folder_of_another_command_is_refused(evaluate: Any, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / "run.json").write_text('{"settings": {}, "complete": true}')
+    with pytest.raises(ConfigError, match=r"output_dir=.*another model.* or command"):
+        evaluate(Oracle("A"))
+
+
+def test_a_full_disk_is_a_store_error(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    line = Prediction(
+        key="k", index=1, pair=1, kind="", prompt="?", answer="A" * 9999, chosen="a", correct="a"
+    )
+    with pytest.raises(StoreError, match="could not be written"):
+        append_predictions(Path("/dev/full"), [line] * 9)
 
 
 def test_a_folder_of_ones_own_is_called_mmvp(evaluate: Any, tmp_path: Path) -> None:

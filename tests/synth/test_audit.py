@@ -31,6 +31,12 @@ def region(box=CAT, contents=("A red cat.", "A dog."), sentence=""):
     return RegionState(region=made, contents=contents, sentence=sentence or None)
 
 
+def test_a_name_inside_another_word_is_not_that_name():
+    said = "The left image shows a carrot, while the right image shows a car."
+    assert sentence_is_right(region(sentence=said), "carrot", "car")
+    assert not sentence_is_right(region(sentence=said), "car", "carrot")
+
+
 def test_a_box_is_right_by_either_side():
     assert box_is_right(CAT, TRUTH)
     assert box_is_right(DOG, TRUTH)

@@ -76,7 +76,7 @@ def test_composite_writes_the_documented_files(tmp_path):
     funnel = json.loads((out / "funnel.json").read_text())
     assert funnel["samples"] == 5
     assert (out / "gallery.html").read_text().startswith("<!")
-    assert json.loads((out / "run.json").read_text())["models_loaded"] == ["generator"]
+    assert json.loads((out / "run.json").read_text())["models_loaded"] == []
     assert not (out / "work").exists()
 
 
@@ -132,6 +132,64 @@ def test_running_twice_does_nothing_and_another_config_is_refused(tmp_path):
     assert tree(out) != before
 
 
+def test_the_folder_of_another_command_is_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text('{"identity": "x", "finished": true}')
+    with pytest.raises(ConfigError, match=r"holds another run; it differs in its command"):
+        composite(tmp_path)
+
+
+def test_an_edited_source_file_is_another_run(tmp_path):
+    source = tmp_path / "captions.json"
+    settings = ("stop_after=edit", "source=json", f"source.path={source}", "editor=lexicon")
+    source.write_text('[{"caption": "a cat on a mat"}]')
+    synth(tmp_path, *settings)
+    source.write_text('[{"caption": "a dog on a mat"}]')
+    with pytest.raises(ConfigError, match=r"another run; it differs in made_of\.source"):
+        synth(tmp_path, *settings)
+
+
+def test_runs_that_edit_otherwise_share_a_store(tmp_path):
+    settings = ("source.limit=6", "source.split=test", "stop_after=generate")
+
+    def right_images():
+        return {path: path.read_bytes() for path in (tmp_path / "store").rglob("*_1.png")}
+
+    synth(tmp_path, *settings, "editor.same_group_share=1.0", out="one")
+    first = right_images()
+    synth(tmp_path, *settings, "editor.same_group_share=0.0", out="two")
+    both = right_images()
+    assert len(both) > len(first)
+    assert all(both[path] == content for path, content in first.items())
+
+
+def test_what_a_kill_left_in_the_data_set_is_removed(tmp_path):
+    whole = composite(tmp_path, out="whole")
+    killed = tmp_path / "killed"
+    folder = killed / "dataset" / "images"
+    folder.mkdir(parents=True)
+    (folder / ".a.jpg.x1y2z3.tmp").write_bytes(b"half")
+    composite(tmp_path, out="killed")
+    assert tree(killed) == tree(whole)
+
+
+@pytest.mark.parametrize(
+    ("profile", "prompt", "matcher", "tokens"),
+    [
+        ("paper", "paper", "Salesforce/blip-itm-large-coco", (64, 128)),
+        ("released_code", "released_code", "Salesforce/blip-itm-large-coco", (64, 128)),
+        ("dj_recipe", "dj_recipe", "Salesforce/blip-itm-base-coco", (1024, 1024)),
+    ],
+)
+def test_profiles_carry_the_published_values(profile, prompt, matcher, tokens):
+    register()
+    settings = ["preset=paper", f"profile={profile}", "editor=llm", "source.root=x"]
+    config = compose_typed("synth", SynthConfig, settings)
+    assert (config.editor.profile.value, config.matcher.model) == (prompt, matcher)
+    assert (config.describe.region_tokens, config.describe.sentence_tokens) == tokens
+    assert (config.describer.dtype.value, config.describer.image_batch_size) == ("float16", 1)
+
+
 def test_two_workers_write_the_same_bytes(tmp_path):
     stores = [f"store_dir={tmp_path / name}" for name in ("s1", "s2")]
     one = composite(tmp_path, "shard_size=2", stores[0], out="one")
@@ -173,7 +231,15 @@ def test_a_run_that_never_read_its_source_does_not_claim_the_folder(tmp_path):
         ("workers=0", "workers=0"),
         ("shard_size=0", "shard_size=0"),
         ("describe.region_prompt=hello", r"describe\.region_prompt=.*\{box\}"),
+        ("describe.region_prompt='{box} {json}'", r"describe\.region_prompt=.*no other field"),
+        ("describe.region_prompt='{box} {'", r"describe\.region_prompt=.*write \{\{ for"),
+        ("describe.sentence_tokens=0", r"describe\.sentence_tokens=0"),
         ("describe.by=truth", "regions_from=truth"),
+        ("describer.temperature=0.5", r"describer\.temperature=0\.5: .*greedy"),
+        ("describer.max_new_tokens=0", r"describer\.max_new_tokens=0"),
+        ("rules.content_margin_px=-1", r"rules\.content_margin_px=-1"),
+        ("rules.match.above=nan", r"rules\.match .*not a number"),
+        ("generator.noise=nan", r"generator\.noise=nan"),
         ("generator=composite", "composite|root"),
         ("sorce.limit=3", "sorce"),
         ("source.limit=many", r"source\.limit=many"),
