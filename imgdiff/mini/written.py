@@ -14,7 +14,15 @@ from imgdiff.core.images import save_image
 from imgdiff.mini.scene import Scene, draw_scene
 
 MARKER = "complete.json"
-_SOURCES = ("scene.py", "language.py", "grounds.py", "instructions.py", "shapes/*.py")
+_SOURCES = (
+    "scene.py",
+    "language.py",
+    "grounds.py",
+    "instructions.py",
+    "red_boxes.py",
+    "words.py",
+    "shapes/*.py",
+)
 
 
 @functools.lru_cache(maxsize=1)

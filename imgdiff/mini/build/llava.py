@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 from transformers import (
@@ -31,6 +30,17 @@ from imgdiff.mini.build.drawn import Scenes
 from imgdiff.mini.build.export import copy_folder, export
 from imgdiff.mini.build.llama_tokenizer import kept_tokenizer
 from imgdiff.mini.build.llava_exam import evaluate
+from imgdiff.mini.build.llava_views import (
+    FRAMED_SHARE,
+    GRID,
+    IMAGE_PX,
+    PATCH_PX,
+    Look,
+    collage,
+    look,
+    merged_labels,
+    some_boxed,
+)
 from imgdiff.mini.build.loop import LoopConfig, autocast, device, train
 from imgdiff.mini.build.muon import muon
 from imgdiff.mini.build.packing import (
@@ -42,7 +52,7 @@ from imgdiff.mini.build.packing import (
     word_gaze,
     word_ids,
 )
-from imgdiff.mini.build.views import MEAN_COLOUR, Shot, shot
+from imgdiff.mini.build.views import shot
 from imgdiff.mini.build.vlm_parts import (
     LEAN,
     Trainee,
@@ -51,27 +61,30 @@ from imgdiff.mini.build.vlm_parts import (
     language_config,
     load_tower,
     parameter_count,
-    patch_labels,
     vision_config,
     without_colours,
 )
-from imgdiff.mini.instructions import FAMILIAR, familiar_turn, is_familiar
+from imgdiff.mini.instructions import FAMILIAR, is_familiar
 from imgdiff.mini.language import PLACES
-from imgdiff.mini.scene import SCENE_PX, Scene
+from imgdiff.mini.red_boxes import (
+    BOXED_SHARE,
+    RED_BOX,
+    SIDES,
+    ask,
+)
+from imgdiff.mini.scene import Scene
 from imgdiff.mini.shapes import CATEGORIES
+from imgdiff.mini.words import word_turn
 
 log = logging.getLogger(__name__)
 
 NAME = "llava"
-IMAGE_PX, PATCH_PX = 192, 16
-GRID = IMAGE_PX // PATCH_PX
 LAYERS, WIDTH, INNER = 3, 192, 384
 READING_LAYER, LOOKING_LAYER, CHOOSING_LAYER = 0, 1, 2  # whose heads are shown where to look
 SNAPSHOTS = "llava-snapshots"
-FRAMED_SHARE = 0.4  # of images on a larger canvas: the tower meets objects at many scales
-FRAME_PX = (SCENE_PX, 276)
-FRAME_COLOURS = (MEAN_COLOUR, (0, 0, 0), (255, 255, 255), (200, 200, 200))
+COLLAGE_SHARE = 0.4  # of the images of the tower alone: two scenes beside each other
 SECOND_TURN_SHARE = 0.3
+WORD_ROWS, WORD_DIALOGUES = 2, 6  # without an image, per step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +109,7 @@ FULL = Recipe(
     scenes=40_000,
     images=12,
     dialogues=8,
-    tower_steps=1_000,
+    tower_steps=3_000,
     tower_images=24,
     snapshot_every=400,
     held_out=150,
@@ -169,29 +182,39 @@ class Lessons:
         """Losses of the answers; the vision tower stays as it is, as in LLaVA."""
         rng = np.random.default_rng(seed_for(self.seed, str(step), NAME))
         chosen = rng.choice(self._familiar, size=self.recipe.images)
-        shots, owners, pixels, _ = self._looks(chosen, 0, rng)
+        looks = [self._look(int(index), rng) for index in chosen]
         dialogues = [
-            [dialogue(source, rng) for _ in range(self.recipe.dialogues)] for source in shots
+            [dialogue(seen.shot.scene, seen.boxed, rng) for _ in range(self.recipe.dialogues)]
+            for seen in looks
         ]
         with autocast():
             with torch.no_grad():
-                patches = self.trainee.patches(pixels)
+                patches = self.trainee.patches(self._pixels([seen.image for seen in looks]))
             packed = pack(self.tokenizer, dialogues, patches.shape[1])
-            gazes = self._gazes(packed, shots, owners, dialogues)
+            gazes = self._gazes(packed, looks, dialogues)
             losses = self.trainee.answer_losses(self.trainee.projected(patches), packed, gazes)
-        return {"answer": losses["answer"], "gaze": 0.5 * losses["gaze"]}
+        words = self._word_losses(rng)
+        gaze = 0.5 * losses["gaze"] + 0.1 * words["gaze"]
+        return {"answer": losses["answer"], "words": 0.2 * words["answer"], "gaze": gaze}
+
+    def _word_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Losses of the answers to questions without an image."""
+        asked = [[word_turn(rng) for _ in range(WORD_DIALOGUES)] for _ in range(WORD_ROWS)]
+        dialogues = [[[Exchange(t.question, t.answer)] for t in row] for row in asked]
+        packed = pack(self.tokenizer, dialogues, 0)
+        options = [[self._option(turns) for turns in row] for row in dialogues]
+        blank = packed.ids_BT.new_zeros((WORD_ROWS, 0, WIDTH), dtype=torch.float32)
+        with autocast():
+            gaze = option_gaze(packed, options, CHOOSING_LAYER)
+            return self.trainee.answer_losses(blank, packed, [gaze])
 
     def _gazes(
-        self,
-        packed: Packed,
-        shots: Sequence[Shot],
-        owners: np.ndarray,
-        dialogues: Sequence[Sequence[list[Exchange]]],
+        self, packed: Packed, looks: Sequence[Look], dialogues: Sequence[Sequence[list[Exchange]]]
     ) -> list[Gaze]:
         """Look at the words of both objects asked about, at the objects, at the right option."""
         about = [
-            [asked_about(turns, source.scene) for turns in row]
-            for source, row in zip(shots, dialogues, strict=True)
+            [asked_about(turns, seen.shot.scene, seen.boxed) for turns in row]
+            for seen, row in zip(looks, dialogues, strict=True)
         ]
         gazes = []
         for nth in (0, 1):
@@ -201,8 +224,8 @@ class Lessons:
                 for row in mine
             ]
             places = [
-                torch.stack([covered(seen, [n.index for n in one], GRID) for one in row])
-                for seen, row in zip(owners, mine, strict=True)
+                torch.stack([covered(seen.owners, [n.index for n in one], GRID) for one in row])
+                for seen, row in zip(looks, mine, strict=True)
             ]
             gazes.append(word_gaze(packed, words, READING_LAYER, head=nth))
             gazes.append(image_gaze(packed, torch.stack(places), LOOKING_LAYER, head=nth))
@@ -219,59 +242,46 @@ class Lessons:
         return word_ids(self.tokenizer, f"{letter} {words}")
 
     def sharpening_loss_of(self, step: int) -> dict[str, Tensor]:
-        """The loss of the patches alone, on more images, half of them in other colours."""
+        """The losses of the patches alone, on more images, half of them in other colours."""
         rng = np.random.default_rng(seed_for(self.seed, str(step), f"{NAME}-tower"))
-        half = self.recipe.tower_images // 2
-        chosen = rng.integers(len(self.scenes), size=2 * half)
-        _, _, pixels, labels = self._looks(chosen, half, rng)
+        true = self.recipe.tower_images // 2
+        views = [self._tower_view(rng) for _ in range(2 * true)]
+        images = [seen[0].image for seen in views[:true]]
+        images += [in_other_colours(seen[0].image, rng) for seen in views[true:]]
+        labels = torch.stack([merged_labels(seen) for seen in views], dim=1)
+        boxed = torch.stack(
+            [torch.stack([covered(s.in_box, [0], GRID) for s in seen]).any(0) for seen in views]
+        )
         with autocast():
-            return {"dense": self.trainee.dense_loss(self.trainee.patches(pixels), labels)}
+            patches = self.trainee.patches(self._pixels(images))
+            return {
+                "dense": self.trainee.dense_loss(patches, without_colours(labels, true)),
+                "box": self.trainee.box_loss(patches[:true], boxed[:true]),
+            }
 
-    def _looks(
-        self, chosen: Int[np.ndarray, " N"], recoloured: int, rng: np.random.Generator
-    ) -> tuple[list[Shot], np.ndarray, Tensor, Tensor]:
-        """Scenes, owner maps, pixels and patch labels; the last ones are shown recoloured."""
-        true = len(chosen) - recoloured
-        shots = [shot(self.scenes, int(index)) for index in chosen]
-        framed = [framed_shot(source, rng) for source in shots]
-        images = [image for image, _ in framed[:true]]
-        images += [in_other_colours(image, rng) for image, _ in framed[true:]]
-        pixels = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
-        owners = np.stack([owners for _, owners in framed])
-        labels = patch_labels(owners, [s.scene for s in shots], GRID)
-        return shots, owners, pixels, without_colours(labels, true)
+    def _tower_view(self, rng: np.random.Generator) -> tuple[Look, ...]:
+        """One scene, or (COLLAGE_SHARE) two beside each other."""
+        count = 2 if rng.random() < COLLAGE_SHARE else 1
+        sources = [shot(self.scenes, int(rng.integers(len(self.scenes)))) for _ in range(count)]
+        boxed = [some_boxed(source.scene, rng, CATEGORIES) for source in sources]
+        if count == 1:
+            return (look(sources[0], boxed[0], rng),)
+        return collage(sources, boxed, rng)
 
+    def _look(self, index: int, rng: np.random.Generator) -> Look:
+        source = shot(self.scenes, index)
+        return look(source, some_boxed(source.scene, rng, FAMILIAR), rng)
 
-def framed_shot(source: Shot, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
-    """The scene, or (FRAMED_SHARE) the scene somewhere on a larger plain canvas; owners alike.
-
-    The owner map is padded to a square and scaled to IMAGE_PX as the processor scales the image.
-    """
-    if rng.random() >= FRAMED_SHARE:
-        return source.image, squared(source.owners)
-    wide, high = (int(v) for v in rng.integers(FRAME_PX[0], FRAME_PX[1] + 1, size=2))
-    place = (int(rng.integers(wide - SCENE_PX + 1)), int(rng.integers(high - SCENE_PX + 1)))
-    image = Image.new("RGB", (wide, high), FRAME_COLOURS[int(rng.integers(len(FRAME_COLOURS)))])
-    owners = Image.new("L", (wide, high))
-    image.paste(source.image, place)
-    owners.paste(source.owners, place)
-    return image, squared(owners)
+    def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        return self.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
 
 
-def squared(owners: Image.Image) -> np.ndarray:
-    """An owner map in the frame of the model's square image [IMAGE_PX IMAGE_PX]."""
-    side = max(owners.size)
-    canvas = Image.new("L", (side, side))
-    canvas.paste(owners, ((side - owners.width) // 2, (side - owners.height) // 2))
-    return np.asarray(canvas.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.NEAREST))
-
-
-def dialogue(source: Shot, rng: np.random.Generator) -> list[Exchange]:
-    """One question about the scene, sometimes a second one after it."""
-    first = familiar_turn(source.scene, rng)
+def dialogue(scene: Scene, boxed: Sequence[int], rng: np.random.Generator) -> list[Exchange]:
+    """One question about the scene (half are about its red boxes), sometimes a second one."""
+    first = ask(scene, boxed, rng)
     turns = [Exchange(f"<image>\n{first.question}", first.answer)]
     if rng.random() < SECOND_TURN_SHARE:
-        second = familiar_turn(source.scene, rng)
+        second = ask(scene, boxed, rng)
         turns.append(Exchange(second.question, second.answer))
     return turns
 
@@ -284,14 +294,19 @@ class Named:
     words: str
 
 
-def asked_about(turns: Sequence[Exchange], scene: Scene) -> list[Named]:
-    """The objects that a single question names (by noun or by place), in the order of naming.
+def asked_about(turns: Sequence[Exchange], scene: Scene, boxed: Sequence[int] = ()) -> list[Named]:
+    """The objects that a single question names (by noun, place or red box), in order of naming.
 
     None for two questions in a row.
     """
     if len(turns) > 1:
         return []
     words = turns[0].question.split(" (a)")[0]
+    if RED_BOX in words:
+        if len(boxed) == 1:
+            return [Named(index=boxed[0], words=RED_BOX)]
+        sides = zip(boxed, SIDES, strict=True)
+        return [Named(index=index, words=side) for index, side in sides if f" {side} " in words]
     found = [
         (match.start(), Named(index=index, words=match.group()))
         for index, item in enumerate(scene.objects)
@@ -381,18 +396,22 @@ def card_of(recipe: Recipe, steps: int) -> Card:
             f"language model, {recipe.images} images with {recipe.dialogues} dialogues each, on "
             f"{machine()}; {recipe.scenes} drawn scenes of the train world. Muon for the layers, "
             "AdamW for the rest.",
-            "Single images only, never a pair: questions on colour, count, existence, relation, "
-            "name, ground and size, captions and multiple choice. They name "
+            f"The tower alone also saw collages of two scenes ({COLLAGE_SHARE:.0%} of its images). "
+            "All instructions are about one scene: questions on colour, count, existence, "
+            "relation, name, ground and size, captions and multiple choice. They name "
             f"{len(FAMILIAR)} of the {len(CATEGORIES)} things; the others are in the pictures, but "
-            "without a name.",
+            "without a name. All words occur in questions about words alone, without a picture "
+            f"({WORD_ROWS * WORD_DIALOGUES} dialogues a step).",
             f"{FRAMED_SHARE:.0%} of the images lie on a larger plain canvas, so that the tower "
-            "knows objects at several scales. Its target is what each patch shows: category, "
-            "colour, ground, size and place. Five heads were shown where to look: at the words "
+            f"knows objects at several scales; in {BOXED_SHARE:.0%} one or two objects carry a red "
+            "box, and half of the questions are about what it holds. The tower's target is what "
+            "each patch shows: category, colour, ground, size, place, and whether it lies in a "
+            "red box. Five heads were shown where to look: at the words "
             "that name the objects, at the objects, and at the right option.",
         ),
         use="`VlmConfig(model='mini:llava')`, or as the model that `imgdiff.train` fine-tunes.",
         limits=(
-            "Sees all things but was told the names of half of them.",
-            "Was never shown two images at once.",
+            "Sees all things and knows all words, but was told what half of the things are called.",
+            "Was never asked about two images.",
         ),
     )

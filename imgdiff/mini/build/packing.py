@@ -177,7 +177,10 @@ def pack(
     dialogues: Sequence[Sequence[Sequence[Exchange]]],
     image_count: int,
 ) -> Packed:
-    """One row per image from its dialogues, padded on the right to a multiple of STRIDE."""
+    """One row per image from its dialogues, padded on the right to a multiple of STRIDE.
+
+    With an `image_count` of 0 the dialogues show no image.
+    """
     rows = [_row(tokenizer, row, image_count) for row in dialogues]
     longest = -(-max(len(row[0]) for row in rows) // STRIDE) * STRIDE
     padding = (tokenizer.pad_token_id, IGNORED, 0, -1)
@@ -191,7 +194,7 @@ def pack(
         labels_BT=columns[1],
         positions_BT=columns[2],
         segments_BT=columns[3],
-        image_start=rows[0][0].index(image),
+        image_start=rows[0][0].index(image) if image_count else 0,
         image_count=image_count,
     )
 
@@ -201,8 +204,9 @@ def _row(
 ) -> tuple[list[int], list[int], list[int], list[int]]:
     """Ids, labels, positions and segments of one image's dialogues."""
     image = image_token_id(tokenizer)
-    coded = [encode(tokenizer, turns, [image_count]) for turns in dialogues]
-    shared = coded[0].input_ids.index(image) + image_count
+    counts = [image_count] if image_count else []
+    coded = [encode(tokenizer, turns, counts) for turns in dialogues]
+    shared = coded[0].input_ids.index(image) + image_count if image_count else 0
     ids, labels = coded[0].input_ids[:shared], [IGNORED] * shared
     positions, segments = list(range(shared)), [0] * shared
     for number, dialogue in enumerate(coded, start=1):
