@@ -13,7 +13,7 @@ import runs
 from imgdiff.core.console import say, show_table
 
 OUTPUT = Path("outputs/demo")
-PAIRS = 500
+PAIRS = 1_000
 SEED = 0
 
 

@@ -15,7 +15,7 @@ from imgdiff.core.console import say
 from imgdiff.core.files import write_json, write_text
 
 OUTPUT = Path("outputs/results")
-PAIRS = 500
+PAIRS = 1_000
 MIN_SEEDS = 3
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 # Student's t, two-sided 95 %, for 1..9 degrees of freedom.

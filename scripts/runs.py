@@ -11,7 +11,7 @@ from typing import Any
 
 from imgdiff.core.console import say
 
-STEPS = 300
+STEPS = 700
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class DataConfig:
     base: str | None = WORLD
     world_samples: int = 3000  # how many are drawn for base=world
     synth: str | None = "outputs/synth"  # folder of imgdiff.synth; null: no difference data
-    synth_share: float = 0.3  # of the samples of the run; the rest is base
+    synth_share: float = 0.6  # of the samples of the run; the rest is base
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.synth_share <= 1.0:
@@ -71,9 +71,9 @@ class TrainConfig:
     cache_dir: str = "outputs/cache"  # instructions that are drawn on demand
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    max_steps: int = 200
-    batch_size: int = 16  # samples of one step; the loss is the mean over its supervised tokens
-    learning_rate: float = 2e-4  # peak; cosine to 0
+    max_steps: int = 700
+    batch_size: int = 8  # samples of one step; the loss is the mean over its supervised tokens
+    learning_rate: float = 3e-4  # peak; cosine to 0
     warmup_ratio: float = 0.03  # of max_steps, linear from 0
     weight_decay: float = 0.0
     precision: Precision = Precision.bfloat16

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from imgdiff.backends.chat_templates import TEMPLATES
-from imgdiff.backends.loading import quietly
+from imgdiff.backends.loading import loading, quietly
 from imgdiff.core.console import Meter, console, meter, say
 from imgdiff.core.errors import BackendError
 from imgdiff.core.files import not_written
@@ -59,7 +59,7 @@ def fit(
     reader = open_reader(config, base)
     samples = PlannedSamples(sources, plan, reader)
     pl.seed_everything(config.seed, verbose=False)
-    model = _load(base)
+    model = _load(config.model.path, base)
     module = FineTuning(model, config)
     loader = DataLoader(
         samples,
@@ -96,8 +96,8 @@ def open_reader(config: TrainConfig, base: Path) -> Reader:
     )
 
 
-def _load(base: Path) -> Any:
-    with quietly():
+def _load(name: str, base: Path) -> Any:
+    with loading("model.path", name):
         return LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
 
 

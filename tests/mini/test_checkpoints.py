@@ -91,3 +91,9 @@ def test_the_folder_is_small_and_has_its_card(folder: Path) -> None:
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 7_000_000
     assert "apache-2.0" in (folder / "README.md").read_text()
     assert read_json(folder / "metrics.json")["steps"] > 1000
+
+
+def test_the_family_is_small() -> None:
+    files = [path for path in mini_root().rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 30_000_000
+    assert {path.parent.name for path in files} >= {"clip", "blip", "fastsam", "describer", "llava"}

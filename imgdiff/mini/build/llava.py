@@ -29,6 +29,7 @@ from imgdiff.mini.build.clip import training_scenes
 from imgdiff.mini.build.drawn import Scenes
 from imgdiff.mini.build.export import copy_folder, export
 from imgdiff.mini.build.llama_tokenizer import kept_tokenizer
+from imgdiff.mini.build.llava_dialogues import asked_about, dialogue
 from imgdiff.mini.build.llava_exam import evaluate
 from imgdiff.mini.build.llava_views import (
     FRAMED_SHARE,
@@ -65,14 +66,9 @@ from imgdiff.mini.build.vlm_parts import (
     without_colours,
 )
 from imgdiff.mini.instructions import FAMILIAR, is_familiar
-from imgdiff.mini.language import PLACES
 from imgdiff.mini.red_boxes import (
     BOXED_SHARE,
-    RED_BOX,
-    SIDES,
-    ask,
 )
-from imgdiff.mini.scene import Scene
 from imgdiff.mini.shapes import CATEGORIES
 from imgdiff.mini.words import word_turn
 
@@ -83,7 +79,6 @@ LAYERS, WIDTH, INNER = 3, 192, 384
 READING_LAYER, LOOKING_LAYER, CHOOSING_LAYER = 0, 1, 2  # whose heads are shown where to look
 SNAPSHOTS = "llava-snapshots"
 COLLAGE_SHARE = 0.4  # of the images of the tower alone: two scenes beside each other
-SECOND_TURN_SHARE = 0.3
 WORD_ROWS, WORD_DIALOGUES = 2, 6  # without an image, per step
 
 
@@ -274,45 +269,6 @@ class Lessons:
 
     def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
         return self.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
-
-
-def dialogue(scene: Scene, boxed: Sequence[int], rng: np.random.Generator) -> list[Exchange]:
-    """One question about the scene (half are about its red boxes), sometimes a second one."""
-    first = ask(scene, boxed, rng)
-    turns = [Exchange(f"<image>\n{first.question}", first.answer)]
-    if rng.random() < SECOND_TURN_SHARE:
-        second = ask(scene, boxed, rng)
-        turns.append(Exchange(second.question, second.answer))
-    return turns
-
-
-@dataclass(frozen=True, kw_only=True)
-class Named:
-    """An object of a scene, and the words by which a question names it."""
-
-    index: int
-    words: str
-
-
-def asked_about(turns: Sequence[Exchange], scene: Scene, boxed: Sequence[int] = ()) -> list[Named]:
-    """The objects that a single question names (by noun, place or red box), in order of naming.
-
-    None for two questions in a row.
-    """
-    if len(turns) > 1:
-        return []
-    words = turns[0].question.split(" (a)")[0]
-    if RED_BOX in words:
-        if len(boxed) == 1:
-            return [Named(index=boxed[0], words=RED_BOX)]
-        sides = zip(boxed, SIDES, strict=True)
-        return [Named(index=index, words=side) for index, side in sides if f" {side} " in words]
-    found = [
-        (match.start(), Named(index=index, words=match.group()))
-        for index, item in enumerate(scene.objects)
-        if (match := re.search(rf"\b({item.category}|{PLACES[item.cell]})\b", words))
-    ]
-    return [named for _, named in sorted(found, key=lambda pair: pair[0])]
 
 
 def fit(work: Path, recipe: Recipe) -> float:
