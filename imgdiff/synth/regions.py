@@ -44,7 +44,7 @@ def _propose_segments(states: list[ItemState], tools: Tools) -> None:
         assert state.images is not None
         keyed.append((state.images.left_id, (state.images, Side.LEFT)))
         keyed.append((state.images.right_id, (state.images, Side.RIGHT)))
-    boxes = tools.values("segment", "segmenter", keyed, compute)
+    boxes = tools.values("segment", "segmenter", keyed, compute, BOX_DIGITS)
     for index, state in enumerate(waiting):
         for side in Side:
             _add_regions(state, side, [box_from(b) for b in boxes[2 * index + side]])
