@@ -214,4 +214,4 @@ def test_the_measures_see_what_they_are_for() -> None:
     assert [code_lines(function) for function in functions(bad)] == [5, 2]
     assert imported(ast.parse("import a.b\nfrom c.d import e\nfrom . import f")) == {"a", "c"}
     assert MACHINE_PATH.search("open('" + "/" + "home/someone/x')")
-    assert not MACHINE_PATH.search("${paths.root}/work/a or https://host/data/x")
+    assert not MACHINE_PATH.search("${paths.root}" + "/work" + "/a or https://host/data/x")
