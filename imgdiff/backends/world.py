@@ -32,7 +32,7 @@ from imgdiff.mini.scene import (
     sample_scene,
 )
 from imgdiff.mini.shapes import CATEGORIES, COLOURS
-from imgdiff.mini.written import world_identity
+from imgdiff.mini.written import drawing_identity
 
 WORLD_VERSION = 2
 _CELLS = tuple(range(GRID * GRID))
@@ -149,7 +149,7 @@ class RenderGenerator(Weightless):
     def __init__(self, config: RenderConfig) -> None:
         self.config = config
         self.split = config.split
-        self.identity = f"render:v{WORLD_VERSION}:{fingerprint(config, world_identity())}"
+        self.identity = f"render:v{WORLD_VERSION}:{fingerprint(config, drawing_identity())}"
 
     def generate(self, pairs: Sequence[CaptionPair]) -> list[DrawnPair | Refusal]:
         """One drawn pair or refusal per caption pair, from its seed alone."""

@@ -12,7 +12,7 @@ from imgdiff.core.files import write_json
 from imgdiff.core.identity import seed_for
 from imgdiff.core.images import save_image
 from imgdiff.mini.instructions import Turn, is_familiar
-from imgdiff.mini.red_boxes import BOXED_SHARE, ask, sample_boxed, with_red_boxes
+from imgdiff.mini.red_boxes import ask, some_boxed, with_red_boxes
 from imgdiff.mini.scene import Split, draw_scene, sample_scene
 from imgdiff.mini.words import WORDS_SHARE, word_turn
 from imgdiff.mini.written import folder_for, is_complete, mark_complete
@@ -55,7 +55,7 @@ def _sample(wanted: int, rng: np.random.Generator, path: Path) -> list[Turn]:
     scene = sample_scene(rng, Split.train)
     while not is_familiar(scene):
         scene = sample_scene(rng, Split.train)
-    boxed = sample_boxed(scene, rng) if rng.random() < BOXED_SHARE else ()
+    boxed = some_boxed(scene, rng)
     turns = [ask(scene, boxed, rng) for _ in range(wanted)]
     if not path.exists():
         drawing = draw_scene(scene)

@@ -42,6 +42,13 @@ def sample_boxed(
     return (first, second) if column == 0 else (second, first)
 
 
+def some_boxed(
+    scene: Scene, rng: np.random.Generator, names: Collection[str] = FAMILIAR
+) -> tuple[int, ...]:
+    """`sample_boxed` for BOXED_SHARE of the images, none for the others."""
+    return sample_boxed(scene, rng, names) if rng.random() < BOXED_SHARE else ()
+
+
 def with_red_boxes(
     image: Image.Image, boxes: Sequence[Box], rng: np.random.Generator
 ) -> Image.Image:

@@ -14,23 +14,25 @@ from imgdiff.core.images import save_image
 from imgdiff.mini.scene import Scene, draw_scene
 
 MARKER = "complete.json"
-_SOURCES = (
-    "scene.py",
-    "language.py",
-    "grounds.py",
-    "instructions.py",
-    "red_boxes.py",
-    "words.py",
-    "shapes/*.py",
-)
+_DRAWN = ("scene.py", "language.py", "grounds.py", "shapes/*.py")
+_ASKED = ("instructions.py", "red_boxes.py", "words.py")
 
 
-@functools.lru_cache(maxsize=1)
+def drawing_identity() -> str:
+    """12 hex digits of the source that draws and words scenes."""
+    return _source_identity(_DRAWN)
+
+
 def world_identity() -> str:
     """12 hex digits of the source of the world: changes when it may draw or say anything else."""
+    return _source_identity((*_DRAWN, *_ASKED))
+
+
+@functools.lru_cache(maxsize=2)
+def _source_identity(patterns: tuple[str, ...]) -> str:
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for pattern in _SOURCES:
+    for pattern in patterns:
         for file in sorted(here.glob(pattern)):
             digest.update(f"{file.name}:".encode() + file.read_bytes())
     return digest.hexdigest()[:12]

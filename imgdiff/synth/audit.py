@@ -108,9 +108,8 @@ def sentence_is_right(region: RegionState, left: str, right: str) -> bool:
         return True
     sides_in_order = left_side < right_side
     objects_in_order = left_place < right_place
-    if text.startswith("the ") and left_place == len(
-        "the "
-    ):  # "The dog in the left image is replaced by ..."
+    # "The dog in the left image is replaced by ..."
+    if text.startswith("the ") and left_place == len("the "):
         return sides_in_order
     return sides_in_order == objects_in_order
 

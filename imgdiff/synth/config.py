@@ -181,7 +181,8 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
         )
 
 
-# Settings that cannot change the data set: two runs that differ only here are the same run.
+# Settings that cannot change the data set: two runs that differ only here are the same run. What
+# `published` changes is seen in the settings of the editor and the matcher.
 SPEED_ONLY = frozenset({"workers", "overwrite", "output_dir", "store_dir", "published"})
 
 

@@ -48,6 +48,7 @@ class Backends:
             "describer": config.describer,
         }
         self._handles: dict[str, Backend] = {}
+        # What needs a checkpoint holds weights; the others import no deep learning.
         self._learned = {role for role, made in self._configs.items() if hasattr(made, "needed")}
         self._resident: tuple[str, Any] | None = None
         self._stack = ExitStack()

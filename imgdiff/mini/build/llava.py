@@ -40,7 +40,6 @@ from imgdiff.mini.build.llava_views import (
     collage,
     look,
     merged_labels,
-    some_boxed,
 )
 from imgdiff.mini.build.loop import LoopConfig, autocast, device, train
 from imgdiff.mini.build.muon import muon
@@ -66,9 +65,7 @@ from imgdiff.mini.build.vlm_parts import (
     without_colours,
 )
 from imgdiff.mini.instructions import FAMILIAR, is_familiar
-from imgdiff.mini.red_boxes import (
-    BOXED_SHARE,
-)
+from imgdiff.mini.red_boxes import BOXED_SHARE, some_boxed
 from imgdiff.mini.shapes import CATEGORIES
 from imgdiff.mini.words import word_turn
 

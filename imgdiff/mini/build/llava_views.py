@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,8 @@ from torch import Tensor
 from imgdiff.core.images import DIVIDER_PX, side_by_side
 from imgdiff.mini.build.views import MEAN_COLOUR, Shot
 from imgdiff.mini.build.vlm_parts import patch_labels
-from imgdiff.mini.red_boxes import BOXED_SHARE, sample_boxed, with_red_boxes
-from imgdiff.mini.scene import SCENE_PX, Scene
+from imgdiff.mini.red_boxes import with_red_boxes
+from imgdiff.mini.scene import SCENE_PX
 
 IMAGE_PX, PATCH_PX = 192, 16
 GRID = IMAGE_PX // PATCH_PX
@@ -36,11 +36,6 @@ class Look:
     image: Image.Image
     owners: UInt8[np.ndarray, "S S"]
     in_box: UInt8[np.ndarray, "S S"]
-
-
-def some_boxed(scene: Scene, rng: np.random.Generator, names: Collection[str]) -> tuple[int, ...]:
-    """Objects with a red box; none in most images."""
-    return sample_boxed(scene, rng, names) if rng.random() < BOXED_SHARE else ()
 
 
 def look(source: Shot, boxed: tuple[int, ...], rng: np.random.Generator) -> Look:
