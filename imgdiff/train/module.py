@@ -1,86 +1,165 @@
-"""What is optimised: language model and projector of a LLaVA, its vision tower frozen."""
+"""One forward pass and its loss, and what the optimiser gets."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from imgdiff.core.errors import BackendError
+from imgdiff.core.identity import seed_for
+from imgdiff.train.batching import MicroBatch
 from imgdiff.train.config import TrainConfig
-from imgdiff.train.data import Batch
+from imgdiff.train.schedule import rate_factor
+from imgdiff.train.tuning import inner, parameter_groups, set_modes, trained_names
 
-FROZEN = "vision_tower"
+
+@dataclass(kw_only=True)
+class Tally:
+    """Sums over the micro-batches of one optimiser step on one device."""
+
+    losses: Float[Tensor, ""]  # of micro-batch means
+    micro_batches: int
+    token_losses: Float[Tensor, "S"]  # by source
+    tokens: Int[Tensor, "S"]  # supervised, by source
+    samples: int
+    useful: int  # tokens that are not padding
+    placed: int  # tokens with padding
+    squares: int  # of the lengths of the samples
+    views: int  # of images
 
 
 class FineTuning(pl.LightningModule):
-    """LLaVA-1.5's second stage (scripts/v1_5/finetune.sh): AdamW without clipping, cosine.
+    """AdamW on the token-mean loss of each micro-batch, as LLaVA-1.5 and InternVL2 train.
 
-    The loss of a step is the mean over the supervised tokens of its batch.
+    `open_model` loads and prepares the model on the device's process; `vocabulary` is how many
+    outputs of the head the loss sees (added rows such as `<image>` are no words).
     """
 
-    def __init__(self, model: Any, config: TrainConfig) -> None:
-        super().__init__()
-        self.model = model
-        self.config = config
-        self.losses: list[float] = []
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(f"{FROZEN}." not in name)
+    # Resume points hold what trains; what is frozen comes from the base checkpoint.
+    strict_loading = False
 
-    def train(self, mode: bool = True) -> FineTuning:  # noqa: FBT001, FBT002 (torch's signature)
-        """Training mode for what is trained; the frozen tower stays in evaluation mode."""
-        super().train(mode)
-        for name, part in self.model.named_modules():
-            if name.endswith(FROZEN):
-                part.eval()
-        return self
+    def __init__(
+        self,
+        open_model: Callable[[], nn.Module],
+        config: TrainConfig,
+        *,
+        steps: int,
+        vocabulary: int,
+        sources: int,
+        view_px: int,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.model: Any = None
+        self._open_model = open_model
+        self._steps = steps
+        self._vocabulary = vocabulary
+        self._sources = sources
+        self._view_px = view_px
+        self.tally: Tally | None = None
+
+    def configure_model(self) -> None:
+        """Load once, where the strategy wants it."""
+        if self.model is None:
+            self.model = self._open_model()
 
     def on_fit_start(self) -> None:
-        """`from_pretrained` returns evaluation mode, and Lightning leaves modes as they are."""
-        self.train()
+        """Modes are set here, and not left to Lightning."""
+        set_modes(self.model, training=True)
 
-    def training_step(self, batch: Batch, _index: int) -> Tensor:
-        """Token-mean loss of one batch."""
-        loss: Tensor = self.model(**batch, use_cache=False).loss
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise BackendError(
-                f"loss is {value} at step {self.global_step + 1}; lower learning_rate="
-                f"{self.config.learning_rate}, or set precision=float32"
-            )
-        self.losses.append(value)
-        rate = self.config.learning_rate * rate_factor(
-            self.global_step, self.config.max_steps, self.config.warmup_ratio
+    def training_step(self, batch: MicroBatch, index: int) -> Float[Tensor, ""]:
+        """Mean loss over the supervised tokens of one micro-batch."""
+        # Dropout follows the place in the run, so it is the same after a restart.
+        place = f"{self.global_rank}:{index}"
+        torch.manual_seed(seed_for(self.config.seed, place, "dropout"))
+        hidden = self._hidden(batch)
+        labels = batch.labels[:, 1:]
+        kept = labels != -100
+        # The head runs where something is to be predicted, and nowhere else.
+        logits = inner(self.model).lm_head(hidden[:, :-1][kept])[:, : self._vocabulary]
+        losses = F.cross_entropy(logits.float(), labels[kept], reduction="none")
+        self._count(batch, losses.detach(), batch.sources[:, 1:][kept])
+        return losses.mean() + self._blank_image(batch, hidden)
+
+    def _hidden(self, batch: MicroBatch) -> Float[Tensor, "R T H"]:
+        """Last hidden states. Rows end in padding, which nothing before it can see."""
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
+        if batch.position_ids is not None:
+            inputs["position_ids"] = batch.position_ids
+        if batch.pixel_values is not None:
+            inputs["pixel_values"] = batch.pixel_values
+        return inner(self.model).model(**inputs).last_hidden_state
+
+    def _blank_image(self, batch: MicroBatch, hidden: Tensor) -> Tensor | float:
+        """0, made from a blank image where a micro-batch shows none.
+
+        So the projector has a gradient (of 0) on every device in every step: without it the
+        devices of a sharded run would wait for each other for ever.
+        """
+        if batch.pixel_values is not None:
+            return 0.0
+        side = self._view_px
+        blank = torch.zeros(1, 3, side, side, device=hidden.device, dtype=hidden.dtype)
+        features = inner(self.model).model.get_image_features(pixel_values=blank, return_dict=True)
+        rows = features.pooler_output
+        seen = torch.stack(list(rows)) if isinstance(rows, (list, tuple)) else rows
+        return 0.0 * seen.float().sum()
+
+    def _count(self, batch: MicroBatch, losses: Tensor, sources: Tensor) -> None:
+        """Add a micro-batch to the tally of its step; nothing is moved off the device."""
+        zeros = torch.zeros(self._sources, device=losses.device)
+        by_source = zeros.index_add(0, sources, losses)
+        tokens = torch.bincount(sources, minlength=self._sources)
+        old = self.tally
+        self.tally = Tally(
+            losses=losses.mean() + (old.losses if old else 0.0),
+            micro_batches=1 + (old.micro_batches if old else 0),
+            token_losses=by_source + (old.token_losses if old else 0.0),
+            tokens=tokens + (old.tokens if old else 0),
+            samples=batch.samples + (old.samples if old else 0),
+            useful=batch.useful_tokens + (old.useful if old else 0),
+            placed=batch.input_ids.numel() + (old.placed if old else 0),
+            squares=batch.squared_lengths + (old.squares if old else 0),
+            views=batch.views + (old.views if old else 0),
         )
-        self.log_dict({"loss": value, "learning_rate": rate})
-        return loss
+
+    def take_tally(self) -> Tally:
+        """The sums of the step that ends, and begin anew."""
+        tally, self.tally = self.tally, None
+        assert tally is not None  # noqa: S101
+        return tally
+
+    def rate(self, step: int) -> float:
+        """Learning rate of optimiser step `step` (from 0)."""
+        factor = rate_factor(step, self._steps, self.config.warmup_ratio)
+        return self.config.learning_rate * factor
 
     def configure_optimizers(self) -> Any:
-        """AdamW (0.9, 0.999, 1e-8) and one learning rate per step."""
+        """AdamW (0.9, 0.999, 1e-8), one group and one rate per part."""
         config = self.config
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(
-            trained, lr=config.learning_rate, weight_decay=config.weight_decay
+            parameter_groups(self.model, config),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=torch.cuda.is_available(),
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: rate_factor(step, config.max_steps, config.warmup_ratio)
+            optimiser, lambda step: rate_factor(step, self._steps, config.warmup_ratio)
         )
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-
-def rate_factor(step: int, steps: int, warmup_ratio: float) -> float:
-    """Share of the peak learning rate at `step` (from 0): linear from 0, then cosine to 0.
-
-    As transformers' cosine schedule with ceil(warmup_ratio * steps) warm-up steps.
-    """
-    warmup = math.ceil(warmup_ratio * steps)
-    if step < warmup:
-        return step / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * done)))
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what is frozen (also for strategies that gather the whole model)."""
+        state = checkpoint.get("state_dict")
+        if state:
+            kept = {f"model.{name}" for name in trained_names(self.model)}
+            checkpoint["state_dict"] = {k: v for k, v in state.items() if k in kept}
