@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 
 from imgdiff.backends.configs import ChatTemplate
 from imgdiff.core.errors import ConfigError
-from imgdiff.train.source_config import Policy, SourceConfig
+from imgdiff.train.plan import Batching
+from imgdiff.train.source_config import RowRules, SourceConfig
 
 WORLD = "world"
+BASE = "base"
+SYNTH = "synth"
 
 
 class Precision(str, enum.Enum):
@@ -61,7 +64,7 @@ class ModelConfig:
     max_tiles: int = 6  # of an image, for an InternVL2; the thumbnail comes on top
     attention: Attention = Attention.sdpa
     recompute: bool = False  # activations of the language model in the backward pass: less memory
-    size: str = "size unknown"  # of the published weights, for messages
+    size: str = "6 MB"  # of the published weights, for messages
 
     def __post_init__(self) -> None:
         for key in ("max_tokens", "max_tiles"):
@@ -142,15 +145,6 @@ class StrategyConfig:
             )
 
 
-class Batching(str, enum.Enum):
-    """How the samples of a run are grouped. See `imgdiff.train.plan`."""
-
-    plain = "plain"
-    modality = "modality"
-    length_bucket = "length_bucket"
-    pack = "pack"
-
-
 @dataclass(kw_only=True, slots=True)
 class DataConfig:
     """Where instructions come from and how they are mixed."""
@@ -162,8 +156,7 @@ class DataConfig:
     # Of the samples of the run, evenly spread; null: every row of every source once an epoch.
     synth_share: float | None = 0.6
     sources: dict[str, SourceConfig] = field(default_factory=dict)  # any number more, by name
-    bad_rows: Policy = Policy.fail
-    bad_images: Policy = Policy.fail
+    rules: RowRules = field(default_factory=RowRules)
 
     def __post_init__(self) -> None:
         if self.synth_share is not None and not 0.0 <= self.synth_share <= 1.0:
@@ -178,6 +171,16 @@ class DataConfig:
                 "data.base=null and data.synth=null leave nothing to train on; set one of them, "
                 "or data.sources"
             )
+        taken = sorted({BASE, SYNTH} & set(self.sources))
+        if taken:
+            raise ConfigError(
+                f"data.sources.{taken[0]}: that name belongs to data.{taken[0]}; choose another"
+            )
+
+    @property
+    def share(self) -> float | None:
+        """The fraction of difference data where both are on; None: mixed by rows."""
+        return self.synth_share if self.base is not None and self.synth is not None else None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -207,7 +210,7 @@ class TrainConfig:
     micro_batch_size: int | None = None
     batching: Batching = Batching.plain
     row_tokens: int = 4096  # of a packed row, batching=pack
-    bucket_steps: int = 50  # that are sorted together, batching=length_bucket
+    bucket_steps: int = 16  # that are sorted together, batching=length_bucket
     learning_rate: float = 3e-4  # peak; linear warm-up, cosine to 0
     projector_learning_rate: float | None = None  # null: learning_rate
     weight_decay: float = 0.0  # of every trained parameter, norms and biases too

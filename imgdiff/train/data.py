@@ -1,108 +1,94 @@
-"""From planned samples to batches of tensors. Texts are encoded at once, images when needed."""
+"""The data of a run: its sources, table and plan, and the batches that a device takes from them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float, Int
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import Dataset
+from imgdiff.backends.world_data import instructions_folder
+from imgdiff.core.errors import ConfigError
+from imgdiff.train.config import BASE, SYNTH, WORLD, DataConfig, TrainConfig
+from imgdiff.train.fit_check import check_fit
+from imgdiff.train.lengths import token_lengths
+from imgdiff.train.plan import Plan, PlanConfig, make_plan
+from imgdiff.train.source_config import SourceConfig
+from imgdiff.train.table import Table, open_table
 
-from imgdiff.backends.chat_templates import IGNORED, Encoded, Template, encode
-from imgdiff.core.errors import DataError
-from imgdiff.core.images import open_rgb
-from imgdiff.train.sources import Sample, Source
+if TYPE_CHECKING:  # it imports torch
+    from imgdiff.backends.readers import Reader
 
-Batch = dict[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reader:
-    """What turns a sample into numbers: tokenizer, image processor (pads to square), sizes."""
-
-    tokenizer: Any
-    image_processor: Any
-    image_tokens: int  # per image
-    template: Template
-    max_tokens: int
-
-    def encode(self, sample: Sample) -> Encoded:
-        """Ids and labels; DataError where it is too long or nothing carries loss."""
-        counts = () if sample.image is None else (self.image_tokens,)
-        encoded = encode(self.tokenizer, sample.turns, counts, self.template)
-        if len(encoded.input_ids) > self.max_tokens:
-            raise DataError(
-                f"sample {sample.id}: {len(encoded.input_ids)} tokens, model.max_tokens="
-                f"{self.max_tokens} allows fewer. Raise it, or remove the sample."
-            )
-        if not encoded.supervised:
-            raise DataError(
-                f"sample {sample.id}: no supervised token under template {self.template.name}. "
-                "Every sample needs an answer of the model; remove it or correct model.template."
-            )
-        return encoded
-
-    def pixels(self, image: Image.Image) -> Float[Tensor, "3 S S"]:
-        """Padded to a square with the processor's mean colour, resized and normalised."""
-        values: Tensor = self.image_processor(image, return_tensors="pt")["pixel_values"]
-        return values[0]
-
-
-class PlannedSamples(Dataset[Batch]):
-    """The samples of a run in their order; item k is what place k of the plan shows."""
-
-    def __init__(
-        self, sources: Sequence[Source], plan: Sequence[tuple[int, int]], reader: Reader
-    ) -> None:
-        self._sources, self._plan, self._reader = sources, plan, reader
-        self._encoded = {
-            (source, index): reader.encode(sources[source].samples[index])
-            for source, index in sorted(set(plan))
-        }
-
-    def __len__(self) -> int:
-        return len(self._plan)
-
-    def __getitem__(self, place: int) -> Batch:
-        source, index = self._plan[place]
-        encoded = self._encoded[source, index]
-        item = {
-            "input_ids": torch.tensor(encoded.input_ids),
-            "labels": torch.tensor(encoded.labels),
-        }
-        image = self._sources[source].samples[index].image
-        if image is not None:
-            item["pixel_values"] = self._reader.pixels(open_rgb(image))
-        return item
+WORLD_SEED = 0  # the drawn base instructions are one data set, whatever the seed of the run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Collator:
-    """Pads a batch on the right; the attention mask follows lengths, not the padding id."""
+class Planned:
+    """Everything about the data of a run that is settled before a weight is loaded."""
 
-    pad_id: int
-
-    def __call__(self, items: Sequence[Batch]) -> Batch:
-        """One batch; `pixel_values` holds the images of the samples that have one, in order."""
-        lengths = torch.tensor([len(item["input_ids"]) for item in items])
-        longest = int(lengths.max())
-        batch = {
-            "input_ids": _padded([item["input_ids"] for item in items], longest, self.pad_id),
-            "labels": _padded([item["labels"] for item in items], longest, IGNORED),
-            "attention_mask": (torch.arange(longest)[None] < lengths[:, None]).long(),
-        }
-        pixels = [item["pixel_values"] for item in items if "pixel_values" in item]
-        if pixels:
-            batch["pixel_values"] = torch.stack(pixels)
-        return batch
+    table: Table
+    plan: Plan
+    notices: tuple[str, ...]  # what was left out or cut, for the person at the terminal
 
 
-def _padded(rows: Sequence[Tensor], length: int, value: int) -> Int[Tensor, "B T"]:
-    padded = torch.full((len(rows), length), value)
-    for number, row in enumerate(rows):
-        padded[number, : len(row)] = row
-    return padded
+def plan_run(config: TrainConfig, reader: Reader) -> Planned:
+    """Read, check and order all data; found in `cache_dir` where that was done before."""
+    rules = config.data.rules
+    table = open_table(sources_of(config), rules, Path(config.cache_dir))
+    settings = plan_settings(config)
+    lengths = token_lengths(table, reader) if settings.needs_lengths else None
+    fit = check_fit(table, reader, config.model.max_tokens, rules.defects, lengths)
+    plan = make_plan(settings, table, config.model.max_tokens, lengths, fit.excluded)
+    return Planned(table=table, plan=plan, notices=(*table.notices, *fit.notices))
+
+
+def plan_settings(config: TrainConfig) -> PlanConfig:
+    """The part of the settings that the order of samples depends on."""
+    return PlanConfig(
+        batching=config.batching,
+        batch_size=config.batch_size,
+        micro_batch_size=config.micro_samples,
+        epochs=config.epochs,
+        max_steps=config.max_steps,
+        window_steps=config.bucket_steps,
+        seed=config.seed,
+    )
+
+
+def sources_of(config: TrainConfig) -> dict[str, SourceConfig]:
+    """The files by name, base first. A missing one raises ConfigError with the setting."""
+    data, found = config.data, {}
+    share = data.share
+    if data.base is not None and share != 1.0:
+        weight = None if share is None or share == 0.0 else 1.0 - share
+        path = _base_file(data, Path(config.cache_dir))
+        found[BASE] = SourceConfig(path=str(path), weight=weight)
+    if data.synth is not None and share != 0.0:
+        weight = None if share is None or share == 1.0 else share
+        found[SYNTH] = SourceConfig(path=str(_synth_file(data)), weight=weight)
+    for name, source in data.sources.items():
+        found[name] = dataclasses.replace(source)
+    return found
+
+
+def _base_file(config: DataConfig, cache: Path) -> Path:
+    if config.base == WORLD:
+        return instructions_folder(cache, config.world_samples, WORLD_SEED) / "instructions.json"
+    path = Path(str(config.base)).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"data.base={config.base}: no such file. Point it at instruction data in LLaVA's "
+            f"format, or set data.base={WORLD} for instructions that are drawn on demand."
+        )
+    return path
+
+
+def _synth_file(config: DataConfig) -> Path:
+    path = Path(str(config.synth)).expanduser() / "dataset" / "img_diff.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"data.synth={config.synth}: no dataset/img_diff.json there. Run `python -m "
+            f"imgdiff.synth output_dir={config.synth}` first, or set data.synth=null to train "
+            "without difference data."
+        )
+    return path

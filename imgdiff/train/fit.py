@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import time
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
-from transformers import (
-    AutoTokenizer,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaImageProcessorPil,
-)
+from torch import nn
 
-from imgdiff.backends.chat_templates import TEMPLATES
-from imgdiff.backends.loading import loading, quietly
-from imgdiff.core.console import Meter, console, meter, say
-from imgdiff.core.errors import BackendError
-from imgdiff.core.files import not_written
-from imgdiff.train.config import Precision, TrainConfig
-from imgdiff.train.data import Collator, PlannedSamples, Reader
+from imgdiff.backends.readers import Reader
+from imgdiff.core.console import show_table
+from imgdiff.core.errors import ConfigError
+from imgdiff.train import resume
+from imgdiff.train.checkpoints import write_checkpoint
+from imgdiff.train.config import LoggingConfig, TrainConfig
+from imgdiff.train.data import Planned
+from imgdiff.train.flops import peak
+from imgdiff.train.loading import PlannedData
+from imgdiff.train.models import Base, load_model
 from imgdiff.train.module import FineTuning
-from imgdiff.train.sources import Source
-
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".index.json", ".md")
-LINES_PER_RUN = 10  # of progress, where there is no terminal
-PRECISIONS = {Precision.bfloat16: "bf16-mixed", Precision.float32: "32-true"}
+from imgdiff.train.ranks import rank
+from imgdiff.train.steps import Steps
+from imgdiff.train.strategies import build_trainer, zero3_loading
+from imgdiff.train.tuning import Part, parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,139 +40,97 @@ class Losses:
 
 
 def fit(
-    config: TrainConfig,
-    base: Path,
-    sources: Sequence[Source],
-    plan: Sequence[tuple[int, int]],
-    checkpoint: Path,
-) -> Losses:
-    """Train on the planned samples and write `checkpoint` (whole or not at all)."""
+    config: TrainConfig, base: Base, reader: Reader, planned: Planned, output: Path
+) -> Losses | None:
+    """Train the plan, from the newest resume point if there is one, and write the checkpoint.
+
+    None on every process but the first.
+    """
     torch.set_num_threads(config.threads)
-    reader = open_reader(config, base)
-    samples = PlannedSamples(sources, plan, reader)
-    pl.seed_everything(config.seed, verbose=False)
-    model = _load(config.model.path, base)
-    module = FineTuning(model, config)
-    loader = DataLoader(
-        samples,
-        batch_size=config.batch_size,
-        collate_fn=Collator(pad_id=reader.tokenizer.pad_token_id),
+    names = [source.name for source in planned.table.sources]
+    module = FineTuning(
+        lambda: _open(config, base),
+        config,
+        steps=planned.plan.steps,
+        vocabulary=reader.vocabulary,
+        sources=len(names),
+        view_px=reader.view_px,
     )
+    steps = Steps(
+        output,
+        module,
+        steps=planned.plan.steps,
+        save_every=config.save_every,
+        sources=names,
+        peak=peak(config.precision),
+    )
+    with _quiet_lightning():
+        trainer = build_trainer(
+            config, planned.plan.steps, callbacks=[steps], logger=_loggers(config.logging, output)
+        )
+        point = resume.latest(output)
+        data = PlannedData(planned, reader, config)
+        trainer.fit(module, datamodule=data, ckpt_path=point, weights_only=False)
+        write_checkpoint(trainer, module.model, base, reader, output / "checkpoint")
+    if not trainer.is_global_zero:
+        return None
+    count = max(1, min(10, len(steps.losses) // 4))
+    return Losses(first=fmean(steps.losses[:count]), last=fmean(steps.losses[-count:]))
+
+
+def _open(config: TrainConfig, base: Base) -> nn.Module:
+    """The prepared model, and the table of what trains for the person at the terminal."""
+    torch.manual_seed(config.seed)  # adapters begin at random
+    kept = zero3_loading(config)
+    model = load_model(config, base)
+    del kept
+    if rank() == 0:
+        show_parts(parts(model, config))
+    return model
+
+
+def show_parts(found: list[Part]) -> None:
+    """The table of what trains."""
+    rows = [
+        (
+            part.name,
+            f"{part.parameters:,}",
+            f"{part.trained:,}",
+            "frozen" if part.rate is None else f"{part.rate:g}",
+            "" if part.rate is None else f"{part.weight_decay:g}",
+        )
+        for part in found
+    ]
+    total = sum(part.parameters for part in found), sum(part.trained for part in found)
+    rows.append(("all", f"{total[0]:,}", f"{total[1]:,}", "", ""))
+    header = ("part", "parameters", "trained", "peak rate", "decay")
+    show_table("What trains", header, rows)
+
+
+def _loggers(config: LoggingConfig, output: Path) -> list[Any]:
+    """Loggers beside metrics.csv; ConfigError where a package is missing."""
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+    try:
+        found: list[Any] = []
+        if config.tensorboard:
+            found.append(TensorBoardLogger(output, name="", version="tensorboard"))
+        if config.wandb_project is not None:
+            found.append(WandbLogger(project=config.wandb_project, save_dir=output))
+    except (ImportError, ModuleNotFoundError) as error:
+        raise ConfigError(
+            f"logging: {error}. Install the package, or set logging.tensorboard=false and "
+            "logging.wandb_project=null."
+        ) from None
+    return found
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's advice on workers and its use of names that torch renames."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # Lightning's advice on workers, and its use of names that torch renames.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", FutureWarning)
-        _trainer(config, checkpoint.parent).fit(module, loader)
-    write_checkpoint(model, base, checkpoint)
-    count = max(1, min(10, len(module.losses) // 4))
-    return Losses(first=fmean(module.losses[:count]), last=fmean(module.losses[-count:]))
+        yield
 
-
-def open_reader(config: TrainConfig, base: Path) -> Reader:
-    """Tokenizer and image processor of the checkpoint; pads images to a square, as LLaVA-1.5."""
-    try:
-        shape = LlavaConfig.from_pretrained(base)
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        images = LlavaImageProcessorPil.from_pretrained(base, do_pad=True)
-    except (OSError, ValueError) as error:
-        raise BackendError(
-            f"model.path={config.model.path}: not a LLaVA checkpoint of transformers ({error})"
-        ) from None
-    vision = shape.vision_config
-    return Reader(
-        tokenizer=tokenizer,
-        image_processor=images,
-        image_tokens=(vision.image_size // vision.patch_size) ** 2,
-        template=TEMPLATES[config.model.template.value],
-        max_tokens=config.model.max_tokens,
-    )
-
-
-def _load(name: str, base: Path) -> Any:
-    with loading("model.path", name):
-        return LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
-
-
-def _trainer(config: TrainConfig, output: Path) -> pl.Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    return pl.Trainer(
-        max_epochs=1,
-        precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
-        devices=1,
-        logger=CSVLogger(output, name="", version=""),
-        log_every_n_steps=1,
-        callbacks=[Progress(config.max_steps)],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        deterministic=True,
-    )
-
-
-class Progress(pl.Callback):
-    """A bar with rate and time left on a terminal, else ten lines per run."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._started = 0.0
-        self._stack = ExitStack()
-        self._meter: Meter | None = None
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the empty bar."""
-        self._started = time.monotonic()
-        self._meter = self._stack.enter_context(meter(self._steps, "fine-tuning"))
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """One step more."""
-        loss = float(trainer.callback_metrics["loss"])
-        done = batch_idx + 1
-        if self._meter is not None:
-            self._meter.advance(1, f"fine-tuning  loss {loss:.3f}")
-        every = max(1, self._steps // LINES_PER_RUN)
-        if not console.is_terminal and (done % every == 0 or done == self._steps):
-            rate = done / (time.monotonic() - self._started)
-            left = (self._steps - done) / rate
-            say(
-                f"step {done}/{self._steps}  loss {loss:.3f}  {rate:.2f} steps/s  {left:.0f} s left"
-            )
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Close the bar, also after an error."""
-        self._stack.close()
-
-
-def write_checkpoint(model: Any, base: Path, folder: Path) -> None:
-    """Weights in float32, config, and every other small file of the base checkpoint.
-
-    The folder appears under its name only when it is whole. A full disk raises StoreError.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        _write_checkpoint(model, base, folder)
-    except SafetensorError as error:
-        raise not_written(folder, OSError(str(error))) from error
-    except OSError as error:
-        raise not_written(folder, error) from error
-
-
-def _write_checkpoint(model: Any, base: Path, folder: Path) -> None:
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with quietly():
-        model.save_pretrained(unfinished)
-    for file in sorted(base.iterdir()):
-        is_weight = file.name.endswith(WEIGHT_SUFFIXES)
-        if file.is_file() and not is_weight and not (unfinished / file.name).exists():
-            shutil.copyfile(file, unfinished / file.name)
-    for file in unfinished.iterdir():
-        file.chmod(0o644)  # safetensors writes files that only their owner can read
-    unfinished.replace(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from imgdiff.backends.chat_templates import IGNORED
 from imgdiff.core.identity import seed_for
-from imgdiff.train.batching import MicroBatch
+from imgdiff.train.collate import MicroBatch
 from imgdiff.train.config import TrainConfig
 from imgdiff.train.schedule import rate_factor
 from imgdiff.train.tuning import inner, parameter_groups, set_modes, trained_names
@@ -24,14 +25,18 @@ class Tally:
     """Sums over the micro-batches of one optimiser step on one device."""
 
     losses: Float[Tensor, ""]  # of micro-batch means
+    token_losses: Float[Tensor, " N"]  # by source
+    tokens: Int[Tensor, " N"]  # supervised, by source
+    useful: Int[Tensor, ""]  # tokens that are not padding
+    squares: Float[Tensor, ""]  # of the lengths of the samples
     micro_batches: int
-    token_losses: Float[Tensor, "S"]  # by source
-    tokens: Int[Tensor, "S"]  # supervised, by source
     samples: int
-    useful: int  # tokens that are not padding
     placed: int  # tokens with padding
-    squares: int  # of the lengths of the samples
     views: int  # of images
+
+    def __add__(self, other: Tally) -> Tally:
+        names = (field.name for field in fields(self))
+        return Tally(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 class FineTuning(pl.LightningModule):
@@ -80,7 +85,7 @@ class FineTuning(pl.LightningModule):
         torch.manual_seed(seed_for(self.config.seed, place, "dropout"))
         hidden = self._hidden(batch)
         labels = batch.labels[:, 1:]
-        kept = labels != -100
+        kept = labels != IGNORED
         # The head runs where something is to be predicted, and nowhere else.
         logits = inner(self.model).lm_head(hidden[:, :-1][kept])[:, : self._vocabulary]
         losses = F.cross_entropy(logits.float(), labels[kept], reduction="none")
@@ -114,25 +119,24 @@ class FineTuning(pl.LightningModule):
     def _count(self, batch: MicroBatch, losses: Tensor, sources: Tensor) -> None:
         """Add a micro-batch to the tally of its step; nothing is moved off the device."""
         zeros = torch.zeros(self._sources, device=losses.device)
-        by_source = zeros.index_add(0, sources, losses)
-        tokens = torch.bincount(sources, minlength=self._sources)
-        old = self.tally
-        self.tally = Tally(
-            losses=losses.mean() + (old.losses if old else 0.0),
-            micro_batches=1 + (old.micro_batches if old else 0),
-            token_losses=by_source + (old.token_losses if old else 0.0),
-            tokens=tokens + (old.tokens if old else 0),
-            samples=batch.samples + (old.samples if old else 0),
-            useful=batch.useful_tokens + (old.useful if old else 0),
-            placed=batch.input_ids.numel() + (old.placed if old else 0),
-            squares=batch.squared_lengths + (old.squares if old else 0),
-            views=batch.views + (old.views if old else 0),
+        new = Tally(
+            losses=losses.mean(),
+            token_losses=zeros.index_add(0, sources, losses),
+            tokens=torch.bincount(sources, minlength=self._sources),
+            useful=batch.lengths.sum(),
+            squares=(batch.lengths.double() ** 2).sum(),
+            micro_batches=1,
+            samples=batch.samples,
+            placed=batch.input_ids.numel(),
+            views=batch.views,
         )
+        self.tally = new if self.tally is None else self.tally + new
 
     def take_tally(self) -> Tally:
         """The sums of the step that ends, and begin anew."""
         tally, self.tally = self.tally, None
-        assert tally is not None  # noqa: S101
+        if tally is None:
+            raise RuntimeError("no micro-batch since the last step")
         return tally
 
     def rate(self, step: int) -> float:

@@ -19,7 +19,7 @@ from imgdiff.core.console import Meter, console, meter, say
 from imgdiff.core.errors import BackendError
 from imgdiff.core.files import atomic_path, not_written
 from imgdiff.train import resume
-from imgdiff.train.flops import Arithmetic
+from imgdiff.train.flops import Arithmetic, arithmetic
 from imgdiff.train.module import FineTuning, Tally
 
 METRICS_FILE = "metrics.csv"
@@ -68,16 +68,18 @@ class Steps(pl.Callback):
     def __init__(
         self,
         output: Path,
+        module: FineTuning,
         *,
         steps: int,
         save_every: int,
         sources: Sequence[str],
-        arithmetic: Arithmetic | None,
         peak: float | None,
     ) -> None:
         self._output, self._steps, self._save_every = output, steps, save_every
+        self._module = module
         self._sources = tuple(sources)
-        self._arithmetic, self._peak = arithmetic, peak
+        self._arithmetic: Arithmetic | None = None
+        self._peak = peak
         self.losses: list[float] = []
         self._metrics = Metrics(output / METRICS_FILE, self._sources)
         self._clock = Clock()
@@ -88,6 +90,7 @@ class Steps(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar where the run begins or goes on."""
         self._seen = trainer.global_step
+        self._arithmetic = arithmetic(self._module.model, self._module.config.tuning.kind)
         if trainer.is_global_zero:
             self.losses = self._metrics.begin_after(self._seen)
             self._meter = self._stack.enter_context(meter(self._steps, "fine-tuning"))
@@ -108,9 +111,8 @@ class Steps(pl.Callback):
         if trainer.global_step == self._seen:
             return  # a micro-batch within a step
         self._seen = trainer.global_step
-        assert isinstance(pl_module, FineTuning)  # noqa: S101
-        step = self._gathered(trainer, pl_module)
-        _check_finite(step, pl_module)
+        step = self._gathered(trainer)
+        _check_finite(step)
         if trainer.is_global_zero:
             self._write(trainer, step)
         if self._seen % self._save_every == 0 and self._seen < self._steps:
@@ -121,23 +123,22 @@ class Steps(pl.Callback):
         self._stack.close()
         self._metrics.close()
 
-    def _gathered(self, trainer: pl.Trainer, module: FineTuning) -> Step:
-        tally = module.take_tally()
-        sums = _vector(tally)
+    def _gathered(self, trainer: pl.Trainer) -> Step:
+        sums = _vector(self._module.take_tally())
         if trainer.world_size > 1:
             sums = trainer.strategy.reduce(sums, reduce_op="sum")  # type: ignore[assignment]
-        return self._step(sums.tolist(), module)
+        return self._step(sums.tolist())
 
-    def _step(self, sums: list[float], module: FineTuning) -> Step:
+    def _step(self, sums: list[float]) -> Step:
         count = len(self._sources)
-        losses, micro_batches, samples, useful, placed, squares, views = sums[:_SCALARS]
+        losses, useful, squares, micro_batches, samples, placed, views = sums[:_SCALARS]
         by_source = zip(sums[_SCALARS : _SCALARS + count], sums[_SCALARS + count :], strict=True)
         work = self._arithmetic
         return Step(
             number=self._seen,
             loss=losses / micro_batches,
             by_source=tuple(total / tokens if tokens else None for total, tokens in by_source),
-            learning_rate=module.rate(self._seen - 1),
+            learning_rate=self._module.rate(self._seen - 1),
             samples=int(samples),
             useful_tokens=int(useful),
             placed_tokens=int(placed),
@@ -167,20 +168,20 @@ _SCALARS = 7  # of `_vector`, before the figures by source
 
 def _vector(tally: Tally) -> torch.Tensor:
     """A tally as one float64 tensor: sums of integers stay exact."""
-    scalars = (
-        tally.losses, tally.micro_batches, tally.samples, tally.useful, tally.placed,
-        tally.squares, tally.views,
+    counts = (tally.micro_batches, tally.samples, tally.placed, tally.views)
+    where = tally.losses.device
+    parts = (
+        tally.losses[None], tally.useful[None], tally.squares[None],
+        torch.tensor(counts, device=where), tally.token_losses, tally.tokens,
     )  # fmt: skip
-    head = torch.tensor([float(value) for value in scalars], dtype=torch.float64)
-    parts = (tally.token_losses.double().cpu(), tally.tokens.double().cpu())
-    return torch.cat((head, *parts)).to(tally.token_losses.device)
+    return torch.cat([part.to(where, torch.float64) for part in parts])
 
 
-def _check_finite(step: Step, module: FineTuning) -> None:
+def _check_finite(step: Step) -> None:
     if not math.isfinite(step.loss):
         raise BackendError(
             f"loss is {step.loss} at step {step.number}; lower learning_rate="
-            f"{module.config.learning_rate}, or set precision=float32"
+            f"{step.learning_rate:.2g}, or set precision=float32"
         )
 
 

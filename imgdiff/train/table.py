@@ -48,6 +48,7 @@ class TableSource:
     root: str
     start: int
     rows: int
+    sha256: str
     skipped: dict[str, int]  # left out, by reason
     repeat: float = 1.0
     weight: float | None = None

@@ -99,7 +99,7 @@ def build_table(
         images.close()
     kept = writer.digest.hexdigest()
     identity = fingerprint(TABLE_VERSION, list(contents), rules.pairs, kept)
-    write_json(folder / MANIFEST, _manifest(identity, files, tallies, rules))
+    write_json(folder / MANIFEST, _manifest(identity, files, contents, tallies, rules))
 
 
 def _add_source(
@@ -188,7 +188,11 @@ def _values(
 
 
 def _manifest(
-    identity: str, files: Sequence[DataFile], tallies: Sequence[_Tally], rules: RowRules
+    identity: str,
+    files: Sequence[DataFile],
+    contents: Sequence[str],
+    tallies: Sequence[_Tally],
+    rules: RowRules,
 ) -> dict[str, Any]:
     notices: list[str] = []
     for file, tally in zip(files, tallies, strict=True):
@@ -207,8 +211,9 @@ def _manifest(
         "sources": [
             {
                 "name": file.name, "file": str(file.path), "root": str(file.root),
-                "start": tally.start, "rows": tally.kept, "skipped": dict(tally.skipped),
+                "sha256": content, "start": tally.start, "rows": tally.kept,
+                "skipped": dict(tally.skipped),
             }
-            for file, tally in zip(files, tallies, strict=True)
+            for file, content, tally in zip(files, contents, tallies, strict=True)
         ],
     }  # fmt: skip

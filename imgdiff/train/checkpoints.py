@@ -1,0 +1,112 @@
+"""The checkpoint folder that a run ends with: what `from_pretrained` of transformers or peft opens."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from imgdiff.backends.loading import quietly
+from imgdiff.backends.readers import Reader
+from imgdiff.core.files import not_written, read_json, write_json
+from imgdiff.train.models import Base
+from imgdiff.train.tuning import inner
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".index.json", ".md")
+ADAPTER_FILE = "imgdiff_base.json"  # which base the adapters belong to
+
+
+def write_checkpoint(
+    trainer: pl.Trainer, model: Any, base: Base, reader: Reader, folder: Path
+) -> None:
+    """Gather the weights of all devices; the first process writes `folder`, whole or not at all.
+
+    A full model is written in float32 where its base is, else in the base's own number type; with
+    adapters only these are (and the projector where it trains). A full disk raises StoreError.
+    """
+    from safetensors import SafetensorError
+
+    state = gathered_state(trainer, model)
+    if trainer.is_global_zero:
+        try:
+            _write(model, state, base, reader, folder)
+        except SafetensorError as error:
+            raise not_written(folder, OSError(str(error))) from error
+        except OSError as error:
+            raise not_written(folder, error) from error
+    trainer.strategy.barrier()
+
+
+def gathered_state(trainer: pl.Trainer, model: Any) -> dict[str, Tensor] | None:
+    """Every weight by the model's own names, on the first process; None where the model has them.
+
+    Saved ungathered, the shards of ZeRO-3 and FSDP would be empty tensors (peft #1402).
+    """
+    kind = type(trainer.strategy).__name__
+    if "FSDP" not in kind and not getattr(trainer.strategy, "zero_stage_3", False):
+        return None
+    if "FSDP" in kind:
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return dict(get_model_state_dict(model, options=options))
+    engine: Any = trainer.strategy.model
+    found = engine._zero3_consolidated_16bit_state_dict()  # what DeepSpeed's own saving uses
+    if found is None:
+        return {}  # not the first process
+    return {name.removeprefix("model."): value for name, value in found.items()}
+
+
+def _write(
+    model: Any, state: dict[str, Tensor] | None, base: Base, reader: Reader, folder: Path
+) -> None:
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with quietly():
+        if inner(model) is model:
+            _write_model(model, state, base, unfinished)
+        else:
+            model.save_pretrained(unfinished, state_dict=state)
+            write_json(unfinished / ADAPTER_FILE, {"base": base.name, "identity": base.identity})
+    if base.is_internvl:  # an original folder holds a tokenizer of remote code
+        reader.tokenizer.save_pretrained(unfinished)
+    else:
+        _copy_companions(base.folder, unfinished)
+    for file in unfinished.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    unfinished.replace(folder)
+
+
+def _write_model(model: Any, state: dict[str, Tensor] | None, base: Base, folder: Path) -> None:
+    dtype = stored_dtype(base)
+    if dtype is not torch.float32:
+        state = state if state is not None else model.state_dict()
+        state = {
+            name: value.to(dtype) if value.is_floating_point() else value
+            for name, value in state.items()
+        }
+        model.config.dtype = dtype
+    model.save_pretrained(folder, state_dict=state)
+
+
+def stored_dtype(base: Base) -> torch.dtype:
+    """The number type that config.json of the base names; float32 where it names none."""
+    config = read_json(base.folder / "config.json")
+    name = config.get("dtype") or config.get("torch_dtype") or "float32"
+    found = getattr(torch, str(name), torch.float32)
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def _copy_companions(source: Path, target: Path) -> None:
+    """Tokenizer, processor and the like; never weights."""
+    for file in sorted(source.iterdir()):
+        is_weight = file.name.endswith(WEIGHT_SUFFIXES)
+        skip = is_weight or file.name in ("config.json", "metrics.json")
+        if file.is_file() and not skip and not (target / file.name).exists():
+            shutil.copyfile(file, target / file.name)

@@ -1,0 +1,183 @@
+"""Opening the model that a run starts from: its reader, then its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from imgdiff.backends.chat_templates import TEMPLATES
+from imgdiff.backends.checkpoints import Needed, content_identity, locate, require
+from imgdiff.backends.loading import loading
+from imgdiff.backends.readers import LlavaReader, Reader
+from imgdiff.core.console import say
+from imgdiff.core.errors import BackendError, ConfigError
+from imgdiff.core.files import read_json
+from imgdiff.core.identity import fingerprint
+from imgdiff.train.config import AssemblyConfig, ModelConfig, Precision, TrainConfig, Tuning
+from imgdiff.train.tuning import prepare
+
+KEY = "model.path"
+INTERNVL = ("internvl", "internvl_chat")  # converted to transformers, and as released
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The checkpoint that a run starts from, found and recognised, no weight loaded."""
+
+    name: str  # as the settings have it
+    folder: Path
+    model_type: str  # of config.json
+    identity: str  # of its files
+
+    @property
+    def is_internvl(self) -> bool:
+        """Whether it is an InternVL2, else a LLaVA-1.5."""
+        return self.model_type in INTERNVL
+
+
+def find_base(config: ModelConfig, cache: Path) -> Base:
+    """The base checkpoint of a run; an assembled one is put together in `cache` the first time.
+
+    BackendError where it is missing, holds no weights, or is of another architecture.
+    """
+    if config.assembly.wanted:
+        folder = _assembled(config.assembly, cache)
+    else:
+        require([Needed(key=KEY, model=config.path, size=config.size)])
+        folder = locate(KEY, config.path)
+    name = str(folder) if config.assembly.wanted else config.path
+    model_type = _model_type(name, folder)
+    return Base(
+        name=name, folder=folder, model_type=model_type, identity=content_identity(folder)
+    )
+
+
+def _model_type(name: str, folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        raise BackendError(
+            f"{KEY}={name}: holds adapters, not a model. Merge them first: `python -m "
+            f"imgdiff.train.export checkpoint={name} output_dir=FOLDER`, then train from FOLDER."
+        )
+    found = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    model_type = found.get("model_type") if isinstance(found, dict) else None
+    if model_type == "llava" and "text_config" not in found:
+        raise BackendError(
+            f"{KEY}={name}: is in the format of the LLaVA repository. Convert it first: `python "
+            f"-m imgdiff.train.export checkpoint={name} vision_tower=FOLDER output_dir=FOLDER`."
+        )
+    if model_type != "llava" and model_type not in INTERNVL:
+        raise BackendError(
+            f"{KEY}={name}: config.json says model_type={model_type!r}; LLaVA-1.5 (llava) and "
+            f"InternVL2 ({', '.join(INTERNVL)}) can be trained. Choose a checkpoint of these."
+        )
+    return str(model_type)
+
+
+def _assembled(config: AssemblyConfig, cache: Path) -> Path:
+    """The folder of the model put together from its parts, written once (about 14 GB for 7B)."""
+    from imgdiff.backends.llava_weights import assemble
+
+    keys = ("language", "vision", "projector")
+    names = {f"model.assembly.{key}": str(getattr(config, key)) for key in keys}
+    require(
+        Needed(key=key, model=name, size=size)
+        for (key, name), size in zip(names.items(), ("13 GB", "1.7 GB", "0.04 GB"), strict=True)
+    )
+    parts = [locate(key, name) for key, name in names.items()]
+    folder = cache / "assembled" / fingerprint(*(content_identity(part) for part in parts))
+    if not folder.is_dir():
+        say(f"putting the model together in {folder}")
+        with loading("model.assembly", " + ".join(names.values())):
+            assemble(*parts).write(folder)
+    return folder
+
+
+def open_reader(config: ModelConfig, base: Base) -> Reader:
+    """Text and pixels of the base's family; loads a tokenizer and no weights."""
+    if base.is_internvl:
+        from imgdiff.backends.internvl2_reader import InternVl2Reader
+
+        return InternVl2Reader(base.folder, config.max_tiles)
+    return LlavaReader(base.folder, TEMPLATES[config.template.value])
+
+
+def load_model(config: TrainConfig, base: Base) -> nn.Module:
+    """The base's weights on the CPU, frozen and adapted as `tuning` says.
+
+    What trains is float32 (the optimiser steps on these); what is frozen is bfloat16 on a GPU.
+    """
+    half = torch.cuda.is_available() and config.precision is Precision.bfloat16
+    adapted = config.tuning.kind is not Tuning.full
+    dtype = torch.bfloat16 if half and adapted else torch.float32
+    with loading(KEY, base.name):
+        model = _weights(config, base, dtype)
+    if half:
+        model.model.vision_tower.to(torch.bfloat16)
+    tuned = prepare(model, config.tuning)
+    for parameter in tuned.parameters():
+        if parameter.requires_grad and parameter.is_floating_point():
+            parameter.data = parameter.data.float()
+    if config.model.recompute:
+        _recompute(model, inputs_need_grad=adapted)
+    return tuned
+
+
+def _weights(config: TrainConfig, base: Base, dtype: torch.dtype) -> Any:
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "attn_implementation": config.model.attention.value,
+    }
+    if config.tuning.kind is Tuning.qlora:
+        options["quantization_config"] = _four_bits()
+    if base.is_internvl:
+        return _internvl(base, options)
+    from transformers import LlavaForConditionalGeneration
+
+    return LlavaForConditionalGeneration.from_pretrained(base.folder, **options)
+
+
+def _internvl(base: Base, options: dict[str, Any]) -> Any:
+    from imgdiff.backends.internvl2_weights import load
+
+    if "quantization_config" in options:
+        raise ConfigError(
+            "tuning=qlora: an InternVL2 is converted while it loads and cannot be quantised on the "
+            "way. Export it once (`python -m imgdiff.train.export format=hf`) and train from that."
+        )
+    model = load(base.folder, options["dtype"])
+    model.set_attn_implementation(options["attn_implementation"])
+    return model
+
+
+def _four_bits() -> Any:
+    """QLoRA's own settings: NF4, constants quantised too, products in bfloat16."""
+    import importlib.util
+
+    from transformers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "tuning=qlora: needs a GPU and the package bitsandbytes (`pip install bitsandbytes`). "
+            "Use tuning=lora."
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "lm_head"],
+    )
+
+
+def _recompute(model: Any, *, inputs_need_grad: bool) -> None:
+    """Recompute the language model's activations in the backward pass."""
+    language = model.model.language_model
+    language.gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
+    if inputs_need_grad:  # frozen embeddings would end the graph below the first block
+        language.enable_input_require_grads()
