@@ -128,8 +128,9 @@ def from_pieces(model: PieceModel, added: dict[str, int]) -> Any:
 
     _check(model)
     words = _with_added([piece.text for piece in model.pieces], added)
+    ids = {word: number for number, word in enumerate(words)}
     bpe = models.BPE(
-        vocab={word: number for number, word in enumerate(words)},
+        vocab=ids,
         merges=_merges(model, frozenset(words)),
         unk_token=_CONTROL["unk_token"],
         fuse_unk=True,
@@ -142,8 +143,9 @@ def from_pieces(model: PieceModel, added: dict[str, int]) -> Any:
         steps.append(decoders.Strip(content=" ", left=1))
     tokenizer.decoder = decoders.Sequence(steps)
     symbols = [piece.text for piece in model.pieces if piece.kind == _USER_DEFINED]
-    tokenizer.add_tokens([AddedToken(text) for text in symbols if text not in added])
-    special = sorted(added | {text: words.index(text) for text in _CONTROL.values()}, key=str)
+    # Those that an added token replaced are no longer words.
+    tokenizer.add_tokens([AddedToken(text) for text in symbols if ids.get(text) and text not in added])
+    special = sorted({*added, *_CONTROL.values()}, key=lambda text: ids[text])
     tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in special])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, padding_side="right", clean_up_tokenization_spaces=False,
