@@ -168,8 +168,10 @@ def _language_shapes(language: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _trained(normalizer: Any, splitter: Any, alphabet: list[str], size: int) -> Any:
-    """Vocabulary and merges of a byte-pair encoding of the corpus."""
+def _trained(
+    texts: list[str], normalizer: Any, splitter: Any, alphabet: list[str], size: int
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a byte-pair encoding of the texts."""
     from tokenizers import Tokenizer, models, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -178,7 +180,7 @@ def _trained(normalizer: Any, splitter: Any, alphabet: list[str], size: int) -> 
     trainer = trainers.BpeTrainer(
         vocab_size=size, show_progress=False, initial_alphabet=alphabet, min_frequency=1
     )
-    tokenizer.train_from_iterator(_CORPUS, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     model = json.loads(tokenizer.to_str())["model"]
     return model["vocab"], [tuple(merge) for merge in model["merges"]]
 
@@ -193,7 +195,7 @@ def _qwen2_files(folder: Path) -> int:
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])  # fmt: skip
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    vocab, merges = _trained(normalizers.NFC(), splitter, alphabet, 700)
+    vocab, merges = _trained(_CORPUS, normalizers.NFC(), splitter, alphabet, 700)
     assert vocab["!"] == 0
     added = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *IMAGE_TOKENS]
     _write(folder / "vocab.json", vocab)
@@ -206,18 +208,20 @@ def _qwen2_files(folder: Path) -> int:
 def _internlm2_files(folder: Path) -> int:
     """Write a sentencepiece model and its config; returns the size of the vocabulary.
 
-    As in the real one the last six pieces are unused names that the turn tokens replace.
+    As in the real one no piece joins a line end with text, and the last six pieces are unused
+    names that the turn tokens replace.
     """
     from tokenizers import normalizers, pre_tokenizers
 
+    lines = [line for text in _CORPUS for line in text.split("\n")]
     splitter = pre_tokenizers.Metaspace(replacement=_BLANK, prepend_scheme="never")
-    vocab, merges = _trained(normalizers.Replace(" ", _BLANK), splitter, [], 500)
+    vocab, merges = _trained(lines, normalizers.Replace(" ", _BLANK), splitter, [], 500)
     joined = list(dict.fromkeys(left + right for left, right in merges))
     letters = sorted(set(vocab) - set(joined))
     pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)]
     pieces += [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
     pieces += [(text, -float(rank), 1) for rank, text in enumerate([*joined, *letters])]
-    pieces += [(_BLANK * 4, 0.0, 4)]
+    pieces += [(_BLANK * 4, 0.0, 4), ("\n", 0.0, 4)]
     pieces += [(f"[UNUSED_TOKEN_{number}]", 0.0, 4) for number in range(141, 147)]
     (folder / "tokenizer.model").write_bytes(piece_file(pieces))
     turns = [*_TURN_TOKENS, "<|im_end|>", "<|im_start|>"]
