@@ -1,5 +1,6 @@
 """What the goldens of InternVL2 record; `scripts/goldens.py` writes them, tests compare them."""
 
+# ruff: noqa: RUF001 - full-width marks are part of the texts
 from __future__ import annotations
 
 import functools

@@ -5,11 +5,13 @@ labels by re-tokenised lengths, tiles by the rule of `dynamic_preprocess`. trans
 (the original uses that very class) and nothing else.
 """
 
+# ruff: noqa: RUF001 - the authors' system prompt
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ class Original:
         fused = self._linear(x_TH, f"{at}attention.wqkv").view(-1, shared, group + 2, dim)
         q = fused[:, :, :group].flatten(1, 2).transpose(0, 1)
         k, v = (fused[:, :, place].transpose(0, 1) for place in (-2, -1))
-        q, k = (_rotated(part, float(cfg["rope_theta"])) for part in (q, k))
+        q, k = (_rotated(part, cfg) for part in (q, k))
         k, v = (part.repeat_interleave(group, dim=0) for part in (k, v))
         scores = q @ k.mT / math.sqrt(dim)
         later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
@@ -141,10 +143,17 @@ class Original:
             return model(inputs_embeds=x_TH[None]).logits[0]
 
 
-def _rotated(x_HTD: Tensor, theta: float) -> Tensor:
-    dim = x_HTD.shape[-1]
+def _rotated(x_HTD: Tensor, cfg: dict[str, Any]) -> Tensor:
+    """Rotary embedding; "dynamic" grows the base past max_position, "linear" slows the positions."""
+    _, length, dim = x_HTD.shape
+    theta, limit = float(cfg["rope_theta"]), cfg["max_position_embeddings"]
+    scaling = cfg["rope_scaling"] or {"type": "none", "factor": 1.0}
+    factor = scaling["factor"]
+    if scaling["type"] == "dynamic" and length > limit:
+        theta *= (factor * length / limit - (factor - 1)) ** (dim / (dim - 2))
+    positions = torch.arange(length).float() / (factor if scaling["type"] == "linear" else 1.0)
     speeds = theta ** (-torch.arange(0, dim, 2).float() / dim)
-    angles = torch.outer(torch.arange(x_HTD.shape[1]).float(), speeds)
+    angles = torch.outer(positions, speeds)
     cos, sin = angles.cos(), angles.sin()
     left, right = x_HTD.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
@@ -246,7 +255,7 @@ def pieces_by_score(text: str, scores: dict[str, float], symbols: Sequence[str])
     while True:
         joins = [
             (-scores[a + b], place)
-            for place, (a, b) in enumerate(zip(parts, parts[1:], strict=False))
+            for place, (a, b) in enumerate(pairwise(parts))
             if a + b in scores and a not in frozen and b not in frozen
         ]
         if not joins:

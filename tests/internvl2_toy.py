@@ -6,6 +6,7 @@ files). Views have 56 px: 16 patches, 4 tokens each. Weights come from a seed, n
 written down here from the authors' classes, independently of the code that reads them.
 """
 
+# ruff: noqa: RUF001 - full-width marks are part of the texts
 from __future__ import annotations
 
 import atexit
@@ -240,9 +241,12 @@ def _tokenizer_config(folder: Path, name: str, added: dict[int, str]) -> None:
     _write(
         folder / "tokenizer_config.json",
         {
-            "tokenizer_class": name, "model_max_length": 8192, "added_tokens_decoder": decoder,
-            "clean_up_tokenization_spaces": False, **special,
-        },  # fmt: skip
+            "tokenizer_class": name,
+            "model_max_length": 8192,
+            "added_tokens_decoder": decoder,
+            "clean_up_tokenization_spaces": False,
+            **special,
+        },
     )
 
 

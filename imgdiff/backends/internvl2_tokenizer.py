@@ -123,7 +123,7 @@ def from_pieces(model: PieceModel, added: dict[str, int]) -> Any:
     Texts encode as in sentencepiece. Decoding drops one leading blank iff encoding puts one there.
     BackendError for another algorithm, for added ids with gaps and for joined blanks.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models
+    from tokenizers import AddedToken, Tokenizer, decoders, models, processors
     from transformers import PreTrainedTokenizerFast
 
     _check(model)
@@ -144,9 +144,15 @@ def from_pieces(model: PieceModel, added: dict[str, int]) -> Any:
     tokenizer.decoder = decoders.Sequence(steps)
     symbols = [piece.text for piece in model.pieces if piece.kind == _USER_DEFINED]
     # Those that an added token replaced are no longer words.
-    tokenizer.add_tokens([AddedToken(text) for text in symbols if ids.get(text) and text not in added])
+    tokenizer.add_tokens(
+        [AddedToken(text) for text in symbols if ids.get(text) and text not in added]
+    )
     special = sorted({*added, *_CONTROL.values()}, key=lambda text: ids[text])
     tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+    opening = _CONTROL["bos_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{opening} $A", special_tokens=[(opening, ids[opening])]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, padding_side="right", clean_up_tokenization_spaces=False,
         **_CONTROL,

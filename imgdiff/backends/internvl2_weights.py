@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,10 +159,12 @@ def copy_companions(folder: Path, target: Path) -> None:
 
 
 def refuse_silent_tie(folder: Path) -> None:
-    """BackendError where loading would overwrite a head by the embedding without a word.
+    """BackendError where a converted folder says tied but holds a head of its own.
 
-    transformers' InternVLConfig says tied by default; a converted folder that holds a head which
-    differs from the embedding then loads with no key missing and none left over, and is wrong.
+    transformers' InternVLConfig says tied by default. Filling such a model from a state dict, or
+    any `tie_weights` (resizing the vocabulary calls it), then makes head and embedding one matrix,
+    with no key missing and none left over. `from_pretrained` of 5.23 keeps them apart, with a
+    warning only. A head that equals the embedding loses nothing and passes.
     """
     raw = configs.read_config(folder)
     if raw["model_type"] != configs.CONVERTED or not configs.says_tied(raw):
@@ -175,7 +178,7 @@ def refuse_silent_tie(folder: Path) -> None:
             return
     raise BackendError(
         f"{folder}: config.json says tie_word_embeddings=true (or nothing, which means true) but "
-        f"the weights hold {head} that differs from {embedding}; loading would lose it. Set "
+        f"the weights hold {head} that differs from {embedding}; it would be lost. Set "
         '"tie_word_embeddings": false at the top level of config.json.'
     )
 
@@ -301,8 +304,8 @@ def _tensors(folder: Path) -> Iterator[dict[str, Callable[[], Tensor]]]:
     try:
         for file in files:
             opened = safe_open(file, framework="pt")
-            for name in opened.keys():  # noqa: SIM118 - not a dict
-                readers[name] = lambda opened=opened, name=name: opened.get_tensor(name)  # type: ignore[misc]
+            names: list[str] = opened.keys()  # type: ignore[no-untyped-call]
+            readers |= {name: partial(opened.get_tensor, name) for name in names}
     except (OSError, SafetensorError) as error:
         raise BackendError(f"{folder}: a weights file is damaged ({error}). {_REMEDY}") from None
     yield readers
@@ -342,9 +345,7 @@ def _write_shards(model: Any, pairs: Sequence[Link], target: Path) -> None:
         tensors = {link.original: _fused(model, link) for link in shard}
         save_file(tensors, target / name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(tensors, name)
-    write_json(
-        target / _INDEX, {"metadata": {"total_size": sum(sizes)}, "weight_map": weight_map}
-    )
+    write_json(target / _INDEX, {"metadata": {"total_size": sum(sizes)}, "weight_map": weight_map})
 
 
 def _fused(model: Any, link: Link) -> Tensor:

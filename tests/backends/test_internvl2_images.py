@@ -118,8 +118,9 @@ def test_tiles_are_cut_row_by_row_and_the_whole_comes_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_tiles", "images", "share"), [(6, 1, 6), (6, 2, 3), (6, 4, 1), (6, 9, 1), (12, 5, 2), (6, 0, 6)]
-)  # fmt: skip
+    ("max_tiles", "images", "share"),
+    [(6, 1, 6), (6, 2, 3), (6, 4, 1), (6, 9, 1), (12, 5, 2), (6, 0, 6)],
+)
 def test_images_of_one_sample_share_the_tiles(max_tiles: int, images: int, share: int) -> None:
     assert tiles_per_image(max_tiles, images) == share
 

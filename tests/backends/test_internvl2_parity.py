@@ -57,6 +57,24 @@ def test_logits_and_loss_are_the_originals(folder: Path, tmp_path: Path, name: s
         assert (out.loss - loss).abs() < TOLERANCE
 
 
+@pytest.mark.parametrize(
+    "scaling", [None, {"type": "dynamic", "factor": 2.0}, {"type": "linear", "factor": 3.0}]
+)
+def test_rotary_scaling_past_the_longest_position(
+    tmp_path: Path, scaling: dict[str, str | float] | None
+) -> None:
+    made = internvl2_toy(tmp_path, "internlm2")
+    config = json.loads((made / "config.json").read_text("utf-8"))
+    config["llm_config"] |= {"max_position_embeddings": 16, "rope_scaling": scaling}
+    (made / "config.json").write_text(json.dumps(config))
+    coded, _ = _sample(InternVl2Reader(made, 6), "text alone")
+    ids = torch.tensor(coded.input_ids)
+    assert len(ids) > 32
+    with torch.no_grad():
+        logits = load(made)(input_ids=ids[None]).logits[0]
+    assert (logits - reference.Original(made, 0).logits(ids, None)).abs().max() < TOLERANCE
+
+
 def test_neighbours_and_padding_change_nothing(folder: Path) -> None:
     """A padded batch of samples with and without images, next to the restatement of each."""
     reader, model = InternVl2Reader(folder, 6), load(folder)

@@ -102,7 +102,9 @@ def test_converted_folder_reads_the_same(original: Path, tmp_path: Path) -> None
 
 def test_identity_follows_what_it_reads(tmp_path: Path) -> None:
     folders = [internvl2_toy(tmp_path, kind) for kind in KINDS]
-    changed = _edit(internvl2_toy(tmp_path / "b", KINDS[0]), lambda c: c.update(template="Hermes-2"))
+    changed = _edit(
+        internvl2_toy(tmp_path / "b", KINDS[0]), lambda c: c.update(template="Hermes-2")
+    )
     names = {InternVl2Reader(folder, tiles).identity for folder in folders for tiles in (6, 12)}
     assert len(names | {InternVl2Reader(changed, 6).identity}) == 5
 

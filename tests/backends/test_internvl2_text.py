@@ -1,5 +1,6 @@
 """InternVL2's templates: text, images, ids, labels, and the reference's rule on many samples."""
 
+# ruff: noqa: RUF001 - full-width marks are part of the texts
 from __future__ import annotations
 
 import random

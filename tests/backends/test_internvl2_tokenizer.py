@@ -1,5 +1,6 @@
 """Tokenizers from a checkpoint's files: sentencepiece's encoder, added tokens, damaged files."""
 
+# ruff: noqa: RUF001 - full-width marks are what is tested
 from __future__ import annotations
 
 import json
@@ -26,7 +27,8 @@ CONTROL = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)]
 ADDED = {"<unk>": 0, "<s>": 1, "</s>": 2}
 NASTY = [
     "", " ", "  ", "    ", "         x", "a", " a", "a ", "\n", "\n\n", "\t", "▁", "▁▁", "a▁b",
-    "你好，世界", "🐱", "👩‍👩‍👧", "e\u0301", "\x00", "<0x0A>", "<unk", "[UNUSED_TOKEN_150]", "!" * 50,
+    "你好，世界", "🐱", "👩‍👩‍👧", "e\u0301", "\x00", "<0x0A>", "<unk", "[UNUSED_TOKEN_150]",
+    "!" * 50,
     "What is different between the two images?", "isn't", "3.14", "<|im_en", "end|>",
 ]  # fmt: skip
 
@@ -63,7 +65,8 @@ def test_added_tokens_sit_where_the_files_say(toy: Path) -> None:
     assert added_id(toy, "</box>") == last - 1
     turn = tokenizer("<|im_start|>user\nhi<|im_end|>", add_special_tokens=False)["input_ids"]
     assert (turn[0], turn[-1]) == (added_id(toy, "<|im_start|>"), added_id(toy, "<|im_end|>"))
-    assert tokenizer.convert_ids_to_tokens(turn)[2] == "\n"
+    assert turn.count(tokenizer.convert_tokens_to_ids("\n")) == 1
+    assert tokenizer("hi")["input_ids"][0] == tokenizer.bos_token_id  # as the remote class does
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
     # a name that an added token replaced is text again
     assert len(tokenizer("[UNUSED_TOKEN_145]", add_special_tokens=False)["input_ids"]) > 5
@@ -127,13 +130,8 @@ def test_missing_image_tokens_are_refused(toy: Path) -> None:
 
 def test_other_ids_than_the_files_say_are_refused(tmp_path: Path) -> None:
     folder = internvl2_toy(tmp_path, "qwen2")
-    (folder / "added_tokens.json").write_text(json.dumps({"<img>": 7}))
-    listed = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    listed["added_tokens_decoder"].pop(
-        next(n for n, e in listed["added_tokens_decoder"].items() if e["content"] == "<img>")
-    )
-    (folder / "tokenizer_config.json").write_text(json.dumps(listed))
-    with pytest.raises(BackendError, match=r"<img>.*(has id|no <img>)|Download"):
+    (folder / "added_tokens.json").write_text(json.dumps({"<extra>": 9999}))
+    with pytest.raises(BackendError, match=r"<extra> has id \d+, its files say 9999.*Download"):
         open_tokenizer(folder)
 
 
