@@ -11,6 +11,8 @@ Where it differs from the reference, on purpose:
   text. In the reference they end a turn, or claim an image, and the sample then loses its loss
   without a word. (`<img>`, `<box>`, `<ref>` and other special tokens stay what they are.)
 * An answer that holds `<image>` is refused; there the image would be put into the answer.
+* An image that only a later question shows stays there; the reference puts it first and leaves
+  the later `<image>` as text.
 * An empty answer takes the loss of its own turn only.
 """
 

@@ -5,9 +5,9 @@ exists as remote code only. The latter is read here into a fast tokenizer: byte-
 byte fallback, merges in the order of the pieces' scores, added tokens put in by id (as in
 OpenGVLab/InternVL, internvl_chat/internvl/model/internlm2/tokenization_internlm2_fast.py).
 
-Not verified: no published tokenizer.model of InternLM2 was at hand. Checked instead: a model file
-of the same algorithm against an independent statement of sentencepiece's encoder. Whether a blank
-goes before a text follows the file's own `add_dummy_prefix`.
+Not verified: no published tokenizer.model of InternLM2 was at hand. Checked instead: Llama 2's file
+(the same algorithm) and small ones against an independent statement of sentencepiece's encoder.
+Whether a blank goes before a text follows the file's own `add_dummy_prefix`.
 """
 
 from __future__ import annotations
