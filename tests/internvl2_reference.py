@@ -144,7 +144,7 @@ class Original:
 
 
 def _rotated(x_HTD: Tensor, cfg: dict[str, Any]) -> Tensor:
-    """Rotary embedding; "dynamic" grows the base past max_position, "linear" slows the positions."""
+    """Rotary embedding; "dynamic" grows the base past max_position, "linear" slows positions."""
     _, length, dim = x_HTD.shape
     theta, limit = float(cfg["rope_theta"]), cfg["max_position_embeddings"]
     scaling = cfg["rope_scaling"] or {"type": "none", "factor": 1.0}

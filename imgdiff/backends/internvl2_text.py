@@ -88,12 +88,13 @@ def render_turns(turns: Sequence[Exchange], template: ChatTemplate) -> Rendered:
     """The conversation as the authors write it: no new line after `<|im_end|>`.
 
     An empty message is its role alone, without `<|im_end|>`. DataError where an answer holds
-    `<image>`, or is None although a turn follows.
+    `<image>`, or is None although a turn follows, and where a message is no valid Unicode text.
     """
     text = f"{START}system\n{template.system}{STOP}"
     answers: list[tuple[int, int]] = []
     seams: list[int] = []
     for number, turn in enumerate(turns, start=1):
+        _check_text(turn, number)
         _check_answer(turn.answer, number, last=number == len(turns))
         question, answer = (
             message.strip() if template.strips else message
@@ -153,6 +154,17 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
             "InternVL2 checkpoint"
         )
     return int(found)
+
+
+def _check_text(turn: Exchange, number: int) -> None:
+    try:
+        f"{turn.question}{turn.answer}".encode()
+    except UnicodeEncodeError as error:
+        broken = error.object[error.start]
+        raise DataError(
+            f"turn {number} holds {broken!r}, one half of a character, which no tokenizer takes. "
+            "Repair or remove the sample."
+        ) from None
 
 
 def _check_answer(answer: str | None, number: int, *, last: bool) -> None:

@@ -148,6 +148,8 @@ def test_reserved_words_of_a_message_stay_text(
         ([Exchange("a", "b"), Exchange("c", "<image>")], [1], "turn 2: the answer holds"),
         ([Exchange("a"), Exchange("c", "d")], [], "turn 1 has no answer, yet turns follow"),
         ([], [1], r"shows 0 image\(s\) but 1"),
+        ([Exchange("a", "b"), Exchange("c \ud83d", "d")], [], r"turn 2 holds '\\ud83d', one half"),
+        ([Exchange("a", "\udc00")], [], r"turn 1 holds '\\udc00'.*Repair"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(
