@@ -154,9 +154,6 @@ def original_vocabulary(tokenizer: Any) -> int:
     return min(image, pad) if pad is not None and abs(image - pad) == 1 else image
 
 
-# --- what config.json and the tokenizer say ---
-
-
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
@@ -181,7 +178,11 @@ def _text_config(folder: Path) -> Any:
             f"{folder / 'config.json'}: tie_word_embeddings=true; LLaVA-1.5 trains a head of its "
             "own. Choose a Llama model with an untied head"
         )
-    return LlamaConfig.from_dict({**raw, "model_type": "llama"})
+    # The original code keeps its own fields (mm_...) among Llama's.
+    known = {*LlamaConfig().to_dict(), "rope_theta", "rope_scaling"} - {"architectures"}
+    fields = {key: value for key, value in raw.items() if key in known}
+    with quietly():
+        return LlamaConfig.from_dict({**fields, "model_type": "llama"})
 
 
 def _vision_config(folder: Path) -> Any:
@@ -230,7 +231,7 @@ def _tokenizer(folder: Path, vocabulary: int) -> Any:
     try:
         with quietly():
             tokenizer = LlamaTokenizer.from_pretrained(folder, padding_side="right")
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise BackendError(
             f"{folder}: its tokenizer cannot be read ({str(error).splitlines()[0]}). A folder with "
             f"only {SENTENCEPIECE} needs `pip install sentencepiece`"
@@ -246,9 +247,6 @@ def _tokenizer(folder: Path, vocabulary: int) -> Any:
     tokenizer.add_special_tokens({"pad_token": pad})
     tokenizer.model_max_length = MAX_TOKENS
     return tokenizer
-
-
-# --- weights: names and files ---
 
 
 def _language_name(name: str) -> str | None:
@@ -297,9 +295,6 @@ def _projector_weights(path: Path) -> dict[str, Tensor]:
             "0.weight, 0.bias, 2.weight and 2.bias (with or without model.mm_projector. in front)"
         )
     return found
-
-
-# --- the model ---
 
 
 def _stored_dtype(folder: Path) -> torch.dtype:
