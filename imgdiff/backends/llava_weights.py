@@ -147,6 +147,17 @@ def read_llava(folder: Path, vision_tower: Path) -> Llava:
     return _finished(model, tokenizer, folder, vision_tower)
 
 
+def with_added_tokens(tokenizer: Any) -> Any:
+    """A Llama tokenizer after `<image>` and `<pad>` were added to it, as its last two ids."""
+    from transformers import AddedToken
+
+    image, pad = (AddedToken(token, special=True, normalized=False) for token in ADDED_TOKENS)
+    tokenizer.add_tokens([image], special_tokens=True)
+    tokenizer.add_special_tokens({"pad_token": pad})
+    tokenizer.model_max_length = MAX_TOKENS
+    return tokenizer
+
+
 def original_vocabulary(tokenizer: Any) -> int:
     """How many ids the language model had before `<image>` and `<pad>` were added at its end."""
     image = image_token_id(tokenizer)
@@ -226,7 +237,7 @@ def _check_projector(
 
 def _tokenizer(folder: Path, vocabulary: int) -> Any:
     """The folder's tokenizer with `<image>` and `<pad>` as the two ids after the vocabulary."""
-    from transformers import AddedToken, LlamaTokenizer
+    from transformers import LlamaTokenizer
 
     try:
         with quietly():
@@ -242,11 +253,7 @@ def _tokenizer(folder: Path, vocabulary: int) -> Any:
             f"{vocabulary}; {IMAGE_TOKEN} must become id {vocabulary}. Use the tokenizer that "
             "belongs to the model"
         )
-    image, pad = (AddedToken(token, special=True, normalized=False) for token in ADDED_TOKENS)
-    tokenizer.add_tokens([image], special_tokens=True)
-    tokenizer.add_special_tokens({"pad_token": pad})
-    tokenizer.model_max_length = MAX_TOKENS
-    return tokenizer
+    return with_added_tokens(tokenizer)
 
 
 def _language_name(name: str) -> str | None:
