@@ -1,18 +1,13 @@
-"""LlavaReader's views are the authors' pixels, bit for bit.
-
-The yardstick is llava/mm_utils.py (`expand2square`) and CLIPImageProcessor of transformers 4.37.2
-restated with Pillow and NumPy: resize the shortest edge with Pillow's bicubic filter, centre crop,
-uint8 * float in float64 then to float32, minus mean and over std in float32.
-"""
+"""LlavaReader's views are the authors' pixels, bit for bit."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from backends.reference_pixels import MEAN, STD, pixels
 from PIL import Image
 from small_vicuna import small_tokenizer
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaImageProcessorPil
@@ -21,27 +16,10 @@ from imgdiff.backends.chat_templates import VICUNA_V1
 from imgdiff.backends.llava_weights import with_added_tokens
 from imgdiff.backends.readers import LlavaReader
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 SIZES = [
     (2068, 1024), (1044, 512), (336, 336), (192, 192), (333, 217), (217, 333), (1, 1), (1, 40),
     (40, 1), (97, 1001), (640, 480), (7, 1500), (335, 337), (641, 427),
 ]  # fmt: skip
-
-
-def square(image: Image.Image) -> Image.Image:
-    side = max(image.size)
-    canvas = Image.new("RGB", (side, side), tuple(int(part * 255) for part in MEAN))
-    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return canvas
-
-
-def pixels(image: Image.Image, side_px: int) -> np.ndarray[Any, Any]:
-    """3 x S x S, float32."""
-    small = square(image).resize((side_px, side_px), Image.Resampling.BICUBIC)
-    scaled = (np.asarray(small) * (1 / 255)).astype(np.float32)
-    mean, std = np.array(MEAN, dtype=np.float32), np.array(STD, dtype=np.float32)
-    return ((scaled - mean) / std).transpose(2, 0, 1)
 
 
 def picture(size: tuple[int, int]) -> Image.Image:
