@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgdiff.backends.llava_layout import VARIANT
 from imgdiff.backends.llava_weights import (
     EMBEDDINGS,
     MAX_TOKENS,
     PROJECTOR,
     SENTENCEPIECE,
-    VARIANT,
     original_vocabulary,
 )
 from imgdiff.backends.weight_files import new_folder, write_shards
@@ -50,6 +50,14 @@ _FIXED_FIELDS = {
     "tune_mm_vision_resampler": False,
     "use_cache": True,
     "use_mm_proj": True,
+}
+_EXPORTABLE = {
+    "model_type": "llava",
+    "text_config.model_type": "llama",
+    "vision_config.model_type": "clip_vision_model",
+    "projector_hidden_act": "gelu",
+    "multimodal_projector_bias": True,
+    "vision_feature_select_strategy": "default",
 }
 _TOKENIZER_FIELDS = {
     "add_bos_token": True,
@@ -93,12 +101,12 @@ def write_llava(
     written, which newer code reads. StoreError where `folder` exists or cannot be written.
     """
     words = original_vocabulary(tokenizer)
+    config = _config(model, words, vision_tower) | {"unfreeze_mm_vision_tower": include_vision}
     state = {}
     for name, value in model.state_dict().items():
         if include_vision or not name.startswith(VISION):
             rows = value[:words].clone() if name in EMBEDDINGS else value
             state[original_name(name)] = rows
-    config = _config(model, words, vision_tower) | {"unfreeze_mm_vision_tower": include_vision}
     with new_folder(folder) as unfinished:
         write_json(unfinished / "config.json", config)
         _write_tokenizer(tokenizer, words, unfinished)
@@ -178,6 +186,7 @@ def _split_adapter(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict
 
 def _config(model: Any, words: int, vision_tower: str) -> dict[str, Any]:
     """config.json with the fields of the released checkpoint."""
+    _check_exportable(model.config)
     text, vision = model.config.text_config, model.config.vision_config
     rope = dict(text.rope_parameters)
     theta, kind = rope.pop("rope_theta"), rope.pop("rope_type")
@@ -191,10 +200,29 @@ def _config(model: Any, words: int, vision_tower: str) -> dict[str, Any]:
         "rope_scaling": None if kind == "default" else {"type": kind, **rope},
         "mm_hidden_size": vision.hidden_size,
         "mm_vision_tower": vision_tower,
+        "mm_vision_select_layer": model.config.vision_feature_layer,
         "unfreeze_mm_vision_tower": False,
         **VARIANT,
         **_FIXED_FIELDS,
     }
+
+
+def _check_exportable(config: Any) -> None:
+    """BackendError unless the original code has a class of this shape."""
+    found = {
+        "model_type": config.model_type,
+        "text_config.model_type": config.text_config.model_type,
+        "vision_config.model_type": config.vision_config.model_type,
+        "projector_hidden_act": getattr(config, "projector_hidden_act", None),
+        "multimodal_projector_bias": getattr(config, "multimodal_projector_bias", None),
+        "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", None),
+    }
+    for key, value in found.items():
+        if value != _EXPORTABLE[key]:
+            raise BackendError(
+                f"{key}={value!r}: the original code has no such LLaVA, only {_EXPORTABLE[key]!r}. "
+                "Keep this model in the format of transformers"
+            )
 
 
 def _adapter_config(lora: LoraShape, targets: list[str], base: str) -> dict[str, Any]:

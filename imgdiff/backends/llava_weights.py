@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +17,20 @@ import torch
 from torch import Tensor
 
 from imgdiff.backends.chat_templates import IMAGE_TOKEN, image_token_id
+from imgdiff.backends.llava_layout import Layout, check_variant, layout_of, model_config
 from imgdiff.backends.loading import quietly
 from imgdiff.backends.weight_files import load_bin, new_folder, shapes, tensors
 from imgdiff.core.errors import BackendError
-from imgdiff.core.files import read_json
 
 PAD_TOKEN = "<pad>"
 ADDED_TOKENS = (IMAGE_TOKEN, PAD_TOKEN)  # ids: the old vocabulary size, and one more
 ROW_MULTIPLE = 64  # llava-hf pads the embedding to a multiple of it: 32000 + 2 -> 32064
 MAX_TOKENS = 2048  # model_max_length of LLaVA-1.5's recipes
+SELECT_LAYER = -2  # whose outputs, without the class token, the projector takes
 SENTENCEPIECE = "tokenizer.model"
 PROJECTOR = {"0": "linear_1", "2": "linear_2"}  # of nn.Sequential -> of transformers
 _NOT_WEIGHTS = ("rotary_emb.inv_freq", "position_ids")  # buffers that old releases stored
 EMBEDDINGS = ("model.language_model.embed_tokens.weight", "lm_head.weight")
-# What read_llava can be sure to rebuild exactly; LLaVA-1.5 was released with these.
-VARIANT = {
-    "mm_projector_type": "mlp2x_gelu",
-    "mm_vision_select_layer": -2,
-    "mm_vision_select_feature": "patch",
-    "image_aspect_ratio": "pad",
-    "mm_use_im_start_end": False,
-    "mm_use_im_patch_token": False,
-}
-
-
-class Layout(Enum):
-    """Who can read a LLaVA folder."""
-
-    transformers = "transformers"
-    original = "original"  # haotian-liu/LLaVA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,24 +62,6 @@ class Llava:
                 file.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
-def layout_of(folder: Path) -> Layout:
-    """Which code wrote a LLaVA folder, from config.json; BackendError where it is no LLaVA."""
-    config = _config(folder)
-    kind = config.get("model_type")
-    if kind == "llava" and "text_config" in config and "vision_config" in config:
-        return Layout.transformers
-    architectures = config.get("architectures") or []
-    if "LlavaLlamaForCausalLM" in architectures or (
-        kind in ("llava", "llava_llama") and "mm_vision_tower" in config
-    ):
-        return Layout.original
-    raise BackendError(
-        f"{folder / 'config.json'}: model_type={kind!r}, architectures={architectures} is no "
-        "LLaVA-1.5; give a folder of transformers (LlavaForConditionalGeneration) or of "
-        "haotian-liu/LLaVA (LlavaLlamaForCausalLM)"
-    )
-
-
 def assemble(vicuna: Path, clip: Path, projector: Path) -> Llava:
     """The start of LLaVA-1.5's second stage: Vicuna, CLIP and the projector of the first stage.
 
@@ -110,7 +76,7 @@ def assemble(vicuna: Path, clip: Path, projector: Path) -> Llava:
     weights = _projector_weights(projector)
     _check_projector(projector, weights, vicuna, text.hidden_size, clip, vision.hidden_size)
     tokenizer = _tokenizer(vicuna, text.vocab_size)
-    model = _empty_model(text, vision, _stored_dtype(vicuna))
+    model = _empty_model(text, vision, _stored_dtype(vicuna), SELECT_LAYER)
     parts = [
         (vicuna, _renamed(tensors(vicuna), _language_name)),
         (clip, _renamed(tensors(clip), _clip_name)),
@@ -129,17 +95,19 @@ def read_llava(folder: Path, vision_tower: Path) -> Llava:
     """
     if layout_of(folder) is not Layout.original:
         raise BackendError(f"{folder} is a folder of transformers already; open it as it is")
-    _check_variant(folder)
+    check_variant(folder)
     text = _text_config(folder)
     vision = _vision_config(vision_tower)
-    width = _config(folder).get("mm_hidden_size", vision.hidden_size)
+    config = model_config(folder)
+    width = config.get("mm_hidden_size", vision.hidden_size)
     if width != vision.hidden_size:
         raise BackendError(
             f"{folder / 'config.json'}: mm_hidden_size={width}, but {vision_tower} is a vision "
             f"tower of width {vision.hidden_size}; give the tower that mm_vision_tower names"
         )
     tokenizer = _tokenizer(folder, text.vocab_size)
-    model = _empty_model(text, vision, _stored_dtype(folder))
+    layer = config.get("mm_vision_select_layer", SELECT_LAYER)
+    model = _empty_model(text, vision, _stored_dtype(folder), layer)
     parts = [(folder, _renamed(tensors(folder), _original_name))]
     if not any(_is_vision(name) for name in shapes(folder)):
         parts.append((vision_tower, _renamed(tensors(vision_tower), _clip_name)))
@@ -165,20 +133,10 @@ def original_vocabulary(tokenizer: Any) -> int:
     return min(image, pad) if pad is not None and abs(image - pad) == 1 else image
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise BackendError(f"{folder} lacks config.json; give the whole folder as downloaded")
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise BackendError(f"{path} is no model configuration; give the folder as downloaded")
-    return found
-
-
 def _text_config(folder: Path) -> Any:
     from transformers import LlamaConfig
 
-    raw = _config(folder)
+    raw = model_config(folder)
     if raw.get("model_type") not in ("llama", "llava", "llava_llama") or "hidden_size" not in raw:
         raise BackendError(
             f"{folder / 'config.json'}: model_type={raw.get('model_type')!r}; LLaVA-1.5 is built "
@@ -199,7 +157,7 @@ def _text_config(folder: Path) -> Any:
 def _vision_config(folder: Path) -> Any:
     from transformers import CLIPVisionConfig
 
-    raw = _config(folder)
+    raw = model_config(folder)
     if raw.get("model_type") not in ("clip", "clip_vision_model"):
         raise BackendError(
             f"{folder / 'config.json'}: model_type={raw.get('model_type')!r} is no CLIP; LLaVA-1.5 "
@@ -207,16 +165,6 @@ def _vision_config(folder: Path) -> Any:
         )
     with quietly():
         return CLIPVisionConfig.from_pretrained(folder)
-
-
-def _check_variant(folder: Path) -> None:
-    config = _config(folder)
-    for key, needed in VARIANT.items():
-        if config.get(key, needed) != needed:
-            raise BackendError(
-                f"{folder / 'config.json'}: {key}={config[key]!r}; LLaVA-1.5 has {needed!r}. "
-                "Choose a LLaVA-1.5 checkpoint"
-            )
 
 
 def _check_projector(
@@ -306,12 +254,12 @@ def _projector_weights(path: Path) -> dict[str, Tensor]:
 
 def _stored_dtype(folder: Path) -> torch.dtype:
     """The number type that config.json names; float16, Vicuna's, where it names none."""
-    config = _config(folder)
+    config = model_config(folder)
     dtype = getattr(torch, str(config.get("dtype", config.get("torch_dtype", "float16"))), None)
     return dtype if isinstance(dtype, torch.dtype) else torch.float16
 
 
-def _empty_model(text: Any, vision: Any, dtype: torch.dtype) -> Any:
+def _empty_model(text: Any, vision: Any, dtype: torch.dtype, layer: int) -> Any:
     """A LLaVA-1.5 of these halves whose parameters are allocated and not written."""
     from transformers import LlavaConfig, LlavaForConditionalGeneration
     from transformers.initialization import no_init_weights
@@ -323,7 +271,7 @@ def _empty_model(text: Any, vision: Any, dtype: torch.dtype) -> Any:
         text_config={**text.to_dict(), "vocab_size": rows, "pad_token_id": words + 1},
         image_token_index=words,
         image_seq_length=(vision.image_size // vision.patch_size) ** 2,
-        vision_feature_layer=VARIANT["mm_vision_select_layer"],
+        vision_feature_layer=layer,
         vision_feature_select_strategy="default",
         tie_word_embeddings=False,
     )

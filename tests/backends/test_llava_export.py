@@ -11,7 +11,12 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file
 from small_vicuna import llama, projector, write_clip, write_projector, write_vicuna
 
-from imgdiff.backends.llava_export import LoraShape, original_name, write_llava_adapter
+from imgdiff.backends.llava_export import (
+    LoraShape,
+    original_name,
+    write_llava,
+    write_llava_adapter,
+)
 from imgdiff.backends.llava_weights import Llava, assemble
 from imgdiff.core.errors import BackendError
 from imgdiff.core.files import read_json
@@ -123,3 +128,28 @@ def test_the_folder_must_be_named_for_their_loader(llava: Llava, tmp_path: Path)
 )
 def test_names(ours: str, theirs: str) -> None:
     assert original_name(ours) == theirs
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("projector_hidden_act", "relu"),
+        ("multimodal_projector_bias", False),
+        ("vision_feature_select_strategy", "full"),
+    ],
+)
+def test_shapes_that_the_original_code_lacks(
+    llava: Llava, tmp_path: Path, field: str, value: object
+) -> None:
+    setattr(llava.model.config, field, value)
+    with pytest.raises(BackendError, match=f"{field}={value!r}: the original code has no such"):
+        write_llava(llava.model, llava.tokenizer, tmp_path / "orig")
+    assert not (tmp_path / "orig").exists()
+
+
+def test_another_family_is_refused(llava: Llava, tmp_path: Path) -> None:
+    from transformers import InternVLConfig
+
+    llava.model.config = InternVLConfig()
+    with pytest.raises(BackendError, match="model_type='internvl': the original code has no such"):
+        write_llava(llava.model, llava.tokenizer, tmp_path / "orig")

@@ -24,15 +24,15 @@ from small_vicuna import (
 from tiny_llava import tiny_llava
 
 from imgdiff.backends.chat_templates import VICUNA_V1
+from imgdiff.backends.checkpoints import mini_root
 from imgdiff.backends.llava_export import (
     write_llava,
 )
+from imgdiff.backends.llava_layout import Layout, layout_of
 from imgdiff.backends.llava_weights import (
     SENTENCEPIECE,
-    Layout,
     Llava,
     assemble,
-    layout_of,
     original_vocabulary,
     read_llava,
 )
@@ -196,11 +196,11 @@ def test_a_trained_tower_travels(parts: Path, tmp_path: Path) -> None:
     assert same(trained.model, read_llava(tmp_path / "orig", parts / "clip").model)
 
 
-def test_the_shipped_model_goes_out_and_comes_back(parts: Path, tmp_path: Path) -> None:
+def test_the_shipped_model_goes_out_and_comes_back(tmp_path: Path) -> None:
     """Its `<pad>` stands before `<image>`: the words keep their ids, the two change places."""
     from transformers import AutoTokenizer, CLIPVisionModel, LlavaForConditionalGeneration
 
-    base = tiny_llava(tmp_path)
+    base = mini_root() / "llava"
     model = LlavaForConditionalGeneration.from_pretrained(base)
     tokenizer = AutoTokenizer.from_pretrained(base)
     write_llava(model, tokenizer, tmp_path / "orig")
@@ -208,10 +208,16 @@ def test_the_shipped_model_goes_out_and_comes_back(parts: Path, tmp_path: Path) 
     tower.load_state_dict(model.model.vision_tower.state_dict())
     tower.save_pretrained(tmp_path / "tower")
     back = read_llava(tmp_path / "orig", tmp_path / "tower")
+    assert back.model.config.vision_feature_layer == model.config.vision_feature_layer
     kept = original_vocabulary(tokenizer)
     assert kept == len(tokenizer) - 2
     ids = torch.tensor([tokenizer("USER: a cat ASSISTANT:").input_ids])
     assert back.tokenizer("USER: a cat ASSISTANT:").input_ids == ids[0].tolist()
+    views = torch.randn(1, 3, 192, 192, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(
+        torch.stack(model.get_image_features(views.to(model.dtype)).pooler_output),
+        torch.stack(back.model.get_image_features(views.to(model.dtype)).pooler_output),
+    )
     with torch.no_grad():
         left, right = model(ids).logits, back.model(ids).logits
     assert torch.equal(left[..., :kept], right[..., :kept])
@@ -313,7 +319,6 @@ def test_parts_that_do_not_fit(
     ("field", "value"),
     [
         ("mm_projector_type", "linear"),
-        ("mm_vision_select_layer", -1),
         ("mm_vision_select_feature", "cls_patch"),
         ("image_aspect_ratio", "anyres"),
         ("mm_use_im_start_end", True),
@@ -327,6 +332,17 @@ def test_other_variants_are_refused(
     write_llava(llava.model, llava.tokenizer, tmp_path / "orig")
     changed(tmp_path / "orig" / "config.json", **{field: value})
     with pytest.raises(BackendError, match=rf"config\.json: {field}={value!r}"):
+        read_llava(tmp_path / "orig", parts / "clip")
+
+
+def test_a_first_llava_is_refused_by_what_its_config_leaves_out(
+    parts: Path, llava: Llava, tmp_path: Path
+) -> None:
+    write_llava(llava.model, llava.tokenizer, tmp_path / "orig")
+    path = tmp_path / "orig" / "config.json"
+    fields = {k: v for k, v in read_json(path).items() if k != "mm_projector_type"}
+    write_json(path, fields)
+    with pytest.raises(BackendError, match=r"mm_projector_type='linear'; LLaVA-1\.5 has 'mlp2x"):
         read_llava(tmp_path / "orig", parts / "clip")
 
 
