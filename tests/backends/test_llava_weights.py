@@ -116,6 +116,17 @@ def test_a_whole_clip_gives_the_same(parts: Path, llava: Llava, tmp_path: Path) 
     assert same(llava.model, other.model)
 
 
+def test_a_clip_as_openai_published_it(parts: Path, llava: Llava, tmp_path: Path) -> None:
+    folder = write_clip(tmp_path / "clip", whole=False)
+    (folder / "model.safetensors").unlink()
+    state = {f"vision_model.{name}": value for name, value in clip_vision().state_dict().items()}
+    others = ("vision_model.embeddings.position_ids", "text_model.final_layer_norm.weight",
+              "logit_scale", "visual_projection.weight", "text_projection.weight")  # fmt: skip
+    torch.save(state | {name: torch.ones(3) for name in others}, folder / "pytorch_model.bin")
+    other = assemble(parts / "vicuna", folder, parts / "mm_projector.bin")
+    assert same(llava.model, other.model)
+
+
 @pytest.mark.parametrize("prefix", ["", "mm_projector.", "base_model.model.model.mm_projector."])
 def test_projector_names(parts: Path, llava: Llava, tmp_path: Path, prefix: str) -> None:
     path = write_projector(tmp_path / "mm_projector.bin", prefix)
