@@ -173,6 +173,23 @@ def encode(
     return Encoded(input_ids=ids, labels=labels)
 
 
+def truncated(encoded: Encoded, max_tokens: int, image_id: int) -> Encoded:
+    """The first `max_tokens` ids and labels of a conversation whose images are expanded.
+
+    As in the reference, which cuts after expansion (llava_arch.py), even inside an answer. Ids
+    equal to `image_id` are positions of image features: a cut into or before them raises
+    DataError, for a part of an image cannot be shown.
+    """
+    ids = encoded.input_ids
+    shown = max((place + 1 for place, token in enumerate(ids) if token == image_id), default=0)
+    if shown > max_tokens:
+        raise DataError(
+            f"{max_tokens} tokens end before the last image does: it takes at least {shown}. "
+            "Raise max_tokens or shorten the text before the image"
+        )
+    return Encoded(input_ids=ids[:max_tokens], labels=encoded.labels[:max_tokens])
+
+
 def encode_prompt(
     tokenizer: Tokenizer,
     question: str,
