@@ -21,6 +21,8 @@ from imgdiff.core.files import write_json
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 GOLDENS = {  # name: (module of tests/, function)
+    "llava-text": ("llava_goldens", "text"),
+    "llava-loss": ("llava_goldens", "loss"),
     "internvl2-prompts": ("internvl2_goldens", "prompts"),
     "internvl2-losses": ("internvl2_goldens", "losses"),
 }

@@ -143,15 +143,18 @@ def encode(
     turns: Sequence[Exchange],
     image_token_counts: Sequence[int] = (),
     template: Template = VICUNA_V1,
+    image_id: int | None = None,
 ) -> Encoded:
     """Ids and labels of a conversation; the k-th `<image>` becomes `image_token_counts[k]` ids.
 
     The text is tokenised in chunks around the images (as the reference does, so a word piece
     never joins text across an image), the opening token comes once. A token carries loss iff its
     characters lie between `ASSISTANT:` and the end of that turn's `</s>`. Nothing is truncated.
-    A number of images that differs from the counts raises DataError.
+    A number of images that differs from the counts raises DataError. `image_id` stands for an
+    image where the tokenizer itself does not know `<image>`.
     """
     rendered = render_turns(turns, template)
+    _check_encodable(rendered.text)
     chunks = rendered.text.split(IMAGE_TOKEN)
     if len(chunks) - 1 != len(image_token_counts):
         raise DataError(
@@ -164,7 +167,7 @@ def encode(
     for index, chunk in enumerate(chunks):
         if index:
             count = image_token_counts[index - 1]
-            ids += [image_token_id(tokenizer)] * count
+            ids += [image_token_id(tokenizer) if image_id is None else image_id] * count
             labels += [IGNORED] * count
         chunk_ids, chunk_labels = _encode_chunk(tokenizer, chunk, start, rendered.answers)
         ids += chunk_ids
@@ -213,6 +216,17 @@ def _encode_chunk(
         for token, (left, right) in zip(ids, coded["offset_mapping"], strict=True)
     ]
     return ids, labels
+
+
+def _check_encodable(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"half of a surrogate pair at character {error.start} "
+            f"({text[max(0, error.start - 20) : error.start]!r}): no tokenizer takes it. Correct "
+            "the text."
+        ) from None
 
 
 def _inside(left: int, right: int, spans: Sequence[tuple[int, int]]) -> bool:

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgdiff.backends.llama_tokenizer import original_vocabulary
 from imgdiff.backends.llava_layout import VARIANT
 from imgdiff.backends.llava_weights import (
     EMBEDDINGS,
     MAX_TOKENS,
     PROJECTOR,
     SENTENCEPIECE,
-    original_vocabulary,
 )
 from imgdiff.backends.weight_files import new_folder, write_shards
 from imgdiff.core.errors import BackendError

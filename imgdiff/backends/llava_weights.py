@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgdiff.backends.chat_templates import IMAGE_TOKEN, image_token_id
+from imgdiff.backends.chat_templates import IMAGE_TOKEN
 from imgdiff.backends.llava_layout import Layout, check_variant, layout_of, model_config
 from imgdiff.backends.loading import quietly
 from imgdiff.backends.weight_files import load_bin, new_folder, shapes, tensors
@@ -124,13 +124,6 @@ def with_added_tokens(tokenizer: Any) -> Any:
     tokenizer.add_special_tokens({"pad_token": pad})
     tokenizer.model_max_length = MAX_TOKENS
     return tokenizer
-
-
-def original_vocabulary(tokenizer: Any) -> int:
-    """How many ids the language model had before `<image>` and `<pad>` were added at its end."""
-    image = image_token_id(tokenizer)
-    pad = tokenizer.pad_token_id
-    return min(image, pad) if pad is not None and abs(image - pad) == 1 else image
 
 
 def _text_config(folder: Path) -> Any:

@@ -22,6 +22,11 @@ from imgdiff.backends.chat_templates import (
     encode,
     image_token_id,
 )
+from imgdiff.backends.llama_tokenizer import (
+    open_llama_tokenizer,
+    original_vocabulary,
+    without_added_tokens,
+)
 from imgdiff.backends.loading import quietly
 from imgdiff.core.errors import BackendError
 from imgdiff.core.identity import fingerprint
@@ -39,7 +44,7 @@ class Reader(Protocol):
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer of transformers."""
+        """The tokenizer of transformers, by which `encode` cuts texts."""
 
     @property
     def pad_id(self) -> int:
@@ -71,13 +76,13 @@ class LlavaReader:
     """LLaVA-1.5: text in chunks around the image, every image padded to a square."""
 
     def __init__(self, folder: Path, template: Template) -> None:
-        from transformers import AutoTokenizer, LlavaConfig, LlavaImageProcessorPil
+        from transformers import LlavaConfig, LlavaImageProcessorPil
 
         self._template = template
         try:
             with quietly():
                 shape = LlavaConfig.from_pretrained(folder)
-                self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+                tokenizer = open_llama_tokenizer(folder)
                 # The published preprocessor files say centre crop: half of a pair would be lost.
                 self._images: Any = LlavaImageProcessorPil.from_pretrained(folder, do_pad=True)
         except (OSError, ValueError) as error:
@@ -86,12 +91,14 @@ class LlavaReader:
             ) from None
         self.view_px = int(shape.vision_config.image_size)
         self._tokens_per_image = (self.view_px // int(shape.vision_config.patch_size)) ** 2
+        self.pad_id = int(tokenizer.pad_token_id)
+        self.image_id = image_token_id(tokenizer)
+        self.vocabulary = original_vocabulary(tokenizer)
+        self.tokenizer: Any = without_added_tokens(tokenizer, self.vocabulary)
         self.identity = fingerprint(
             "llava", self.tokenizer.backend_tokenizer.to_str(), template.name,
             self._images.to_dict(), self._tokens_per_image,
         )  # fmt: skip
-        self.pad_id = int(self.tokenizer.pad_token_id)
-        self.vocabulary = _words(image_token_id(self.tokenizer), self.pad_id)
 
     def image_tokens(self, sizes: Sequence[Size]) -> tuple[int, ...]:
         """Every image takes equally many."""
@@ -99,7 +106,7 @@ class LlavaReader:
 
     def encode(self, turns: Sequence[Exchange], image_tokens: Sequence[int] = ()) -> Encoded:
         """As `chat_templates.encode`."""
-        return encode(self.tokenizer, turns, image_tokens, self._template)
+        return encode(self.tokenizer, turns, image_tokens, self._template, self.image_id)
 
     def views(self, images: Sequence[Image.Image]) -> Float[Tensor, "K 3 S S"]:
         """One view per image: padded with the processor's mean colour, resized, normalised."""
@@ -107,11 +114,3 @@ class LlavaReader:
             return torch.zeros(0, 3, self.view_px, self.view_px)
         pixels: Tensor = self._images(list(images), return_tensors="pt")["pixel_values"]
         return pixels
-
-
-def _words(image_id: int, pad_id: int) -> int:
-    """Size of the vocabulary before `<image>`, and `<pad>` beside it, were added at its end.
-
-    A padding id elsewhere is a word of the original model (`<unk>` or `</s>`).
-    """
-    return min(image_id, pad_id) if abs(image_id - pad_id) == 1 else image_id

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from imgdiff.backends.llama_tokenizer import open_llama_tokenizer
 from imgdiff.backends.loading import device, quietly, require_files
 from imgdiff.core.errors import BackendError
 from imgdiff.core.files import read_json
@@ -27,12 +28,10 @@ class Family:
     model_type = "llama"
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
-        from transformers import AutoTokenizer
-
         with quietly():
             model = self._load(folder, dtype).eval()
             self.model = model.requires_grad_(requires_grad=False).to(device())
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+            self.tokenizer: Any = open_llama_tokenizer(folder)
 
     def _load(self, folder: Path, dtype: torch.dtype) -> Any:
         from transformers import LlamaForCausalLM

@@ -1,4 +1,4 @@
-"""The checkpoint folder that a run ends with: what `from_pretrained` of transformers or peft opens."""
+"""The checkpoint folder that a run ends with; transformers or peft open it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def gathered_state(trainer: pl.Trainer, model: Any) -> dict[str, Tensor] | None:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        return dict(get_model_state_dict(model, options=options))
+        gathered: dict[str, Any] = get_model_state_dict(model, options=options)
+        return gathered
     engine: Any = trainer.strategy.model
     found = engine._zero3_consolidated_16bit_state_dict()  # what DeepSpeed's own saving uses
     if found is None:

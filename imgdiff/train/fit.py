@@ -133,4 +133,3 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", FutureWarning)
         yield
-

@@ -44,8 +44,12 @@ def arithmetic(model: nn.Module, tuning: Tuning) -> Arithmetic:
     text, vision = base.config.text_config, base.config.vision_config
     if bool(getattr(base.config, "tie_word_embeddings", False)):
         weights["language"] += text.vocab_size * text.hidden_size  # the head, once more
-    side = vision.image_size[0] if isinstance(vision.image_size, (list, tuple)) else vision.image_size
-    patch = vision.patch_size[0] if isinstance(vision.patch_size, (list, tuple)) else vision.patch_size
+    side = (
+        vision.image_size[0] if isinstance(vision.image_size, (list, tuple)) else vision.image_size
+    )
+    patch = (
+        vision.patch_size[0] if isinstance(vision.patch_size, (list, tuple)) else vision.patch_size
+    )
     patches = (side // patch) ** 2
     attention = 4 * patches**2 * vision.hidden_size * vision.num_hidden_layers
     return Arithmetic(

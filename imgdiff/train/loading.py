@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from imgdiff.backends.readers import Reader
 from imgdiff.core.errors import StoreError
-from imgdiff.train.collate import MicroBatch, PackedCollator, PaddedCollator, PlannedSamples
+from imgdiff.train.collate import Item, PackedCollator, PaddedCollator, PlannedSamples
 from imgdiff.train.config import TrainConfig
 from imgdiff.train.data import Planned
 from imgdiff.train.plan import Batching, PlanBatches
@@ -29,8 +29,8 @@ class PlannedData(pl.LightningDataModule):
         self._sampler: PlanBatches | None = None
         self._start = 0
 
-    def train_dataloader(self) -> DataLoader[MicroBatch]:
-        """All micro-batches of this device from where the run stands."""
+    def train_dataloader(self) -> DataLoader[Item]:
+        """All micro-batches of this device (`MicroBatch`) from where the run stands."""
         config, reader, plan = self._config, self._reader, self._planned.plan
         trainer = self.trainer
         assert trainer is not None
@@ -43,7 +43,7 @@ class PlannedData(pl.LightningDataModule):
         sampler = PlanBatches(plan, trainer.global_rank, trainer.world_size, self._start)
         return DataLoader(
             samples,
-            batch_sampler=sampler,  # type: ignore[arg-type]
+            batch_sampler=sampler,
             collate_fn=collate,
             num_workers=config.workers,
             pin_memory=torch.cuda.is_available(),
@@ -56,8 +56,8 @@ class PlannedData(pl.LightningDataModule):
         """Micro-batches that this device has done, and of which plan."""
         trainer = self.trainer
         assert trainer is not None
-        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        return {"done": int(done), "plan": self._planned.plan.identity}
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+        return {"done": int(progress.processed), "plan": self._planned.plan.identity}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Begin after what is done. StoreError where the state is of another plan."""

@@ -51,9 +51,7 @@ def find_base(config: ModelConfig, cache: Path) -> Base:
         folder = locate(KEY, config.path)
     name = str(folder) if config.assembly.wanted else config.path
     model_type = _model_type(name, folder)
-    return Base(
-        name=name, folder=folder, model_type=model_type, identity=content_identity(folder)
-    )
+    return Base(name=name, folder=folder, model_type=model_type, identity=content_identity(folder))
 
 
 def _model_type(name: str, folder: Path) -> str:
@@ -176,8 +174,6 @@ def _four_bits() -> Any:
 def _recompute(model: Any, *, inputs_need_grad: bool) -> None:
     """Recompute the language model's activations in the backward pass."""
     language = model.model.language_model
-    language.gradient_checkpointing_enable(
-        gradient_checkpointing_kwargs={"use_reentrant": False}
-    )
+    language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if inputs_need_grad:  # frozen embeddings would end the graph below the first block
         language.enable_input_require_grads()

@@ -1,4 +1,4 @@
-"""Points of a run from which a killed one continues, written so that one good one always remains."""
+"""Points from which a killed run continues; written so that a good one always remains."""
 
 from __future__ import annotations
 

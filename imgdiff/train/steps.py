@@ -24,6 +24,7 @@ from imgdiff.train.module import FineTuning, Tally
 
 METRICS_FILE = "metrics.csv"
 LINES_PER_RUN = 10  # of progress, where there is no terminal
+KILO = 1000
 WINDOW = 30  # steps that the rates are taken over
 
 
@@ -53,9 +54,7 @@ class Rates:
 
     def text(self) -> str:
         """One short line."""
-        tokens = f"{self.useful_tokens / 1000:.1f}k" if self.useful_tokens >= 1000 else (
-            f"{self.useful_tokens:.0f}"
-        )  # fmt: skip
+        tokens = f"{self.useful_tokens / KILO:.1f}k"
         parts = [f"{self.samples:.1f} samples/s", f"{tokens} tok/s", f"pad {self.padding:.0%}"]
         if self.utilisation is not None:
             parts.append(f"MFU {self.utilisation:.0%}")
@@ -126,7 +125,7 @@ class Steps(pl.Callback):
     def _gathered(self, trainer: pl.Trainer) -> Step:
         sums = _vector(self._module.take_tally())
         if trainer.world_size > 1:
-            sums = trainer.strategy.reduce(sums, reduce_op="sum")  # type: ignore[assignment]
+            sums = trainer.strategy.reduce(sums, reduce_op="sum")
         return self._step(sums.tolist())
 
     def _step(self, sums: list[float]) -> Step:

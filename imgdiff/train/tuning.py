@@ -64,7 +64,7 @@ def _with_adapters(model: nn.Module, config: TuningConfig) -> nn.Module:
         )
     settings = LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,  # type: ignore[arg-type]  # a float scales as well
+        lora_alpha=config.alpha,  # a float scales as well
         lora_dropout=config.dropout,
         target_modules=ADAPTED,
         modules_to_save=[PROJECTOR] if config.train_projector else None,

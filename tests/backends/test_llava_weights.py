@@ -25,6 +25,7 @@ from tiny_llava import tiny_llava
 
 from imgdiff.backends.chat_templates import VICUNA_V1
 from imgdiff.backends.checkpoints import mini_root
+from imgdiff.backends.llama_tokenizer import open_llama_tokenizer, original_vocabulary
 from imgdiff.backends.llava_export import (
     write_llava,
 )
@@ -33,7 +34,6 @@ from imgdiff.backends.llava_weights import (
     SENTENCEPIECE,
     Llava,
     assemble,
-    original_vocabulary,
     read_llava,
 )
 from imgdiff.backends.readers import LlavaReader
@@ -172,7 +172,8 @@ def test_the_folder_opens_in_transformers(llava: Llava, tmp_path: Path) -> None:
     assert same(llava.model, opened)
     reader = LlavaReader(tmp_path / "llava", VICUNA_V1)
     assert (reader.vocabulary, reader.pad_id, reader.view_px) == (words(), words() + 1, 64)
-    assert reader.tokenizer.backend_tokenizer.to_str() == llava.tokenizer.backend_tokenizer.to_str()
+    opened_again = open_llama_tokenizer(tmp_path / "llava").backend_tokenizer.to_str()
+    assert opened_again == llava.tokenizer.backend_tokenizer.to_str()
     with pytest.raises(StoreError, match="is not empty"):
         llava.write(tmp_path / "llava")
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from imgdiff.train.sources import Sample, open_sources
 from PIL import Image
 
 from imgdiff.backends.chat_templates import Exchange
 from imgdiff.core.errors import BackendError, DataError
 from imgdiff.train.data import Collator, PlannedSamples, Reader
 from imgdiff.train.fit import open_reader
-from imgdiff.train.sources import Sample, open_sources
 
 
 @pytest.fixture

@@ -1,6 +1,4 @@
-"""Write what LLaVA-1.5's text and loss are held to: tests/goldens/llava_*.json.
-
-python scripts/goldens_llava.py
+"""What LLaVA-1.5's text and loss are held to (`scripts/goldens.py llava-text llava-loss`).
 
 Read the difference by eye before committing it: a prompt, an id or a loss that changed is a model
 that is asked or trained differently. Ids are those of the shipped mini tokenizer.
@@ -24,9 +22,8 @@ from transformers import (
 from imgdiff.backends.chat_templates import IGNORED, TEMPLATES, Exchange, render_turns
 from imgdiff.backends.checkpoints import mini_root
 from imgdiff.backends.readers import LlavaReader
-from imgdiff.core.files import write_json
 
-GOLDENS = Path(__file__).resolve().parent.parent / "tests" / "goldens"
+GOLDENS = Path(__file__).resolve().parent / "goldens"
 PER_IMAGE, VIEW_PX, PATCH_PX = 4, 32, 16
 IMAGE = "<image>\n"
 # name -> template and turns; an answer of None ends the text where generation begins
@@ -53,17 +50,6 @@ CONVERSATIONS: dict[str, tuple[str, list[Exchange]]] = {
     "empty messages": ("vicuna_v1", [Exchange("", "Yes."), Exchange("What?", "")]),
 }
 BATCH = ("pair", "text alone", "three turns")  # of the loss; the second has no image
-
-
-def main() -> None:
-    """Write both files."""
-    for name, content in make().items():
-        write_json(GOLDENS / name, content)
-
-
-def make() -> dict[str, object]:
-    """File name -> content."""
-    return {"llava_text.json": text(), "llava_loss.json": loss()}
 
 
 def text() -> dict[str, dict[str, str]]:
@@ -97,7 +83,7 @@ def loss() -> dict[str, float | int]:
 
 def tiny_model(reader: LlavaReader) -> Any:
     """A LLaVA of the real class; weights from NumPy's generator, equal on every machine."""
-    rows = len(reader.tokenizer)
+    rows = max(reader.image_id, reader.pad_id) + 1
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2,
         patch_size=PATCH_PX, image_size=VIEW_PX,
@@ -109,7 +95,7 @@ def tiny_model(reader: LlavaReader) -> Any:
     )  # fmt: skip
     config = LlavaConfig(
         vision_config=vision.to_dict(), text_config=language.to_dict(),
-        image_token_index=reader.tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=reader.image_id,
         vision_feature_layer=-2, vision_feature_select_strategy="default",
         tie_word_embeddings=False,
     )  # fmt: skip
@@ -138,12 +124,14 @@ def _written(template: str, turns: list[Exchange]) -> dict[str, str]:
     return {
         "template": template,
         "text": render_turns(turns, TEMPLATES[template]).text,
-        "pieces": " ".join(reader.tokenizer.convert_ids_to_tokens(coded.input_ids)),
+        "pieces": " ".join(_piece(reader, token) for token in coded.input_ids),
         "ids": " ".join(map(str, coded.input_ids)),
         "supervised": "".join(".#"[label != IGNORED] for label in coded.labels),
         "learned": reader.tokenizer.decode([i for i in coded.labels if i != IGNORED]),
     }
 
 
-if __name__ == "__main__":
-    main()
+def _piece(reader: LlavaReader, token: int) -> str:
+    if token == reader.image_id:
+        return "<image>"
+    return str(reader.tokenizer.convert_ids_to_tokens(token))
