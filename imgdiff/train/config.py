@@ -91,15 +91,15 @@ class TuningConfig:
 
     kind: Tuning = Tuning.full
     rank: int = 128  # of the adapters
-    alpha: float = 256.0  # their update is scaled by alpha / rank
+    alpha: int = 256  # their update is scaled by alpha / rank
     dropout: float = 0.05  # before the adapters
     train_projector: bool = True  # beside the adapters
 
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ConfigError(f"tuning.rank={self.rank}: must be at least 1; 16 to 128 are usual")
-        if not 0.0 < self.alpha < math.inf:
-            raise ConfigError(f"tuning.alpha={self.alpha}: must be above 0; 2 * rank is usual")
+        if self.alpha < 1:
+            raise ConfigError(f"tuning.alpha={self.alpha}: must be at least 1; 2 * rank is usual")
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"tuning.dropout={self.dropout}: must lie in [0, 1)")
 

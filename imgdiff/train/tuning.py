@@ -64,13 +64,13 @@ def _with_adapters(model: nn.Module, config: TuningConfig) -> nn.Module:
         )
     settings = LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,  # a float scales as well
+        lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=ADAPTED,
         modules_to_save=[PROJECTOR] if config.train_projector else None,
         bias="none",
     )
-    return get_peft_model(model, settings)  # type: ignore[arg-type]
+    return get_peft_model(model, settings)
 
 
 def inner(model: nn.Module) -> Any:
