@@ -182,9 +182,7 @@ def most_tokens(table: Table, reader: Reader) -> Int64[np.ndarray, " N"]:
     tokens and what the template adds, measured in bytes on short conversations.
     """
     overhead = _overhead(reader)
-    images = np.fromiter(
-        _image_tokens(table, reader), dtype=np.int64, count=len(table)
-    )
+    images = np.fromiter(_image_tokens(table, reader), dtype=np.int64, count=len(table))
     return (
         table.column("text_bytes") + images + overhead.whole
         + overhead.turn * table.column("turns") + overhead.picture * table.column("pictures")

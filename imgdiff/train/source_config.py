@@ -46,7 +46,8 @@ class ImageCheck(str, enum.Enum):
 
 class Pairs(str, enum.Enum):
     """What becomes of a row with two images: one image with the 20-px bar (the paper's form), or
-    two images of one sample."""
+    two images of one sample.
+    """
 
     concatenate = "concatenate"
     separate = "separate"
