@@ -48,7 +48,9 @@ def deal_evenly(
     return dealt_GN
 
 
-def length_groups(order: Places, lengths: Lengths, micro_batch: int, micro_per_step: int) -> Places:
+def length_groups(
+    order: Places, lengths: Int64[np.ndarray, " L"], micro_batch: int, micro_per_step: int
+) -> Places:
     """LLaVA's grouping of one modality (`get_length_grouped_indices`), `order` being shuffled.
 
     Every step's samples are split into micro-batches of near-equal total length; an incomplete

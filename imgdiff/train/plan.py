@@ -54,8 +54,9 @@ class PlanConfig:
     epochs: float = 1.0  # passes over all sources times their repeats
     max_steps: int | None = None  # optimiser steps; overrides epochs
     # Steps whose samples are sorted together (length_bucket). More gives less padding and a less
-    # random order; 16 gives 97 % useful tokens on a mix as LLaVA's.
-    window_steps: int = 16
+    # random order; 4 gives 96 %, 8 gives 98 % useful tokens on a synthetic mix as LLaVA's (128
+    # samples in micro-batches of 16, where `modality` gives 62 %).
+    window_steps: int = 8
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -94,7 +95,7 @@ class Plan:
     """
 
     rows: Int32[np.ndarray, " P"]
-    starts: Int64[np.ndarray, " K+1"]
+    starts: Int64[np.ndarray, " E"]  # K + 1 edges
     micro_per_step: int
     identity: str
 

@@ -32,7 +32,9 @@ def picture(folder: Path, name: str = "a.png", size: tuple[int, int] = (4, 4)) -
     return name
 
 
-def table_of(tmp_path: Path, rows: list[Any], rules: RowRules | None = None, **source: Any) -> Table:
+def table_of(
+    tmp_path: Path, rows: list[Any], rules: RowRules | None = None, **source: Any
+) -> Table:
     path = write_json(tmp_path / "data.json", rows)
     return open_table(
         {"data": SourceConfig(path=str(path), **source)}, rules or RowRules(), tmp_path / "cache"
