@@ -65,7 +65,7 @@ def text_table(folder: Path, name: str, count: int, images: int = 0) -> Path:
 
 
 def realistic_lengths(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens, has image) as LLaVA's mix: 94 % with 576 image tokens, text-only with a long tail."""
+    """(tokens, has image) as LLaVA's mix: 94 % with 576 image tokens, the rest a long tail."""
     rng = np.random.default_rng(seed)
     image = rng.random(count) < 0.94
     text = np.where(image, rng.lognormal(4.9, 0.75, count), rng.lognormal(6.2, 0.9, count))

@@ -156,8 +156,8 @@ class _Window:
         """DataError with file, line and column."""
         self.position = min(position, len(self.text))
         raise DataError(
-            f"{self._path}:{self.line}:{self.column}: malformed JSON ({reason}). Fix the file; if it "
-            "ends too early, copy it again."
+            f"{self._path}:{self.line}:{self.column}: malformed JSON ({reason}). Fix the file; if "
+            "it ends too early, copy it again."
         )
 
 

@@ -86,7 +86,7 @@ def test_a_short_step_is_spread(samples: int, sizes: list[int]) -> None:
 
 def test_buckets_mix_strata_within_a_step() -> None:
     lengths = np.arange(24)[::-1].copy()
-    found = batching.length_bucket(lengths, 2, 3, 4, np.random.default_rng(0))
+    found = batching.length_bucket(lengths, 2, 3, 4, 1, np.random.default_rng(0))
     assert sorted(found.tolist()) == list(range(24))
     steps = lengths[found].reshape(4, 3, 2)
     assert [sorted(step.ravel() // 8) for step in steps] == [[0, 0, 1, 1, 2, 2]] * 4
@@ -120,11 +120,14 @@ def test_useful_tokens_on_a_realistic_mix() -> None:
     rng = np.random.default_rng(0)
     words = np.maximum(1, (lengths - 576 * image - 45) * 3 // 4)
     by_llava = batching.modality(words, image, 16, 8, rng)
-    by_bucket = batching.length_bucket(lengths, 16, 8, 8, rng)
+    by_bucket = batching.length_bucket(lengths, 16, 8, 8, 1, rng)
+    together = batching.length_bucket(lengths, 16, 8, 16, 8, rng)
     by_pack = batching.pack(lengths, 16, 8)
     assert 0.55 < padded_share(lengths[by_llava], 16) < 0.65
     assert 0.55 < padded_share(lengths, 16) < 0.68
     assert padded_share(lengths[by_bucket], 16) > 0.94
+    longest = lengths[together].reshape(-1, 8, 16).max(axis=2)
+    assert padded_share(lengths[together], 16) * slowest_share(longest) > 0.9
     packed = lengths[by_pack].reshape(-1, 16)
     shares = [packed_share(row.tolist(), 4096) for row in packed[:400]]
     assert np.mean(shares) > 0.94

@@ -38,10 +38,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(folder: Path, **sources: dict[str, Any]) -> Table:
     """A table of sources named by their numbers of rows: n50={}, n7={"weight": ...}."""
-    configs = {
-        name: SourceConfig(path=str(text_table(folder, name, int(name[1:]), int(name[1:]) // 2)), **s)
-        for name, s in sources.items()
-    }  # fmt: skip
+    configs = {}
+    for name, settings in sources.items():
+        count = int(name[1:])
+        path = text_table(folder, name, count, count // 2)
+        configs[name] = SourceConfig(path=str(path), **settings)
     return open_table(configs, RowRules(), folder / "cache")
 
 
@@ -203,9 +204,10 @@ def test_the_seed_and_only_the_seed(folder: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from imgdiff.train.plan import PlanConfig, make_plan
+from imgdiff.train.plan import Batching, PlanConfig, make_plan
 from imgdiff.train.table import Table
-plan = make_plan(PlanConfig(batching="modality", batch_size=8, micro_batch_size=2), Table(Path(sys.argv[1])), 64)
+config = PlanConfig(batching=Batching.modality, batch_size=8, micro_batch_size=2)
+plan = make_plan(config, Table(Path(sys.argv[1])), 64)
 assert "torch" not in sys.modules
 print(plan.identity)
 """
@@ -214,8 +216,7 @@ print(plan.identity)
 def test_another_process_plans_the_same(folder: Path) -> None:
     table = opened(folder, n50={}, n7={})
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.replace('"modality"', 'Batching.modality').replace(
-            "import PlanConfig", "import Batching, PlanConfig"), str(table.folder)],
+        [sys.executable, "-c", SCRIPT, str(table.folder)],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     config = PlanConfig(batching=Batching.modality, batch_size=8, micro_batch_size=2)
@@ -241,8 +242,10 @@ def test_saved_and_loaded(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 10, "micro_batch_size": 4}, r"batch_size=10 .*micro_batch_size=4.*\[1, 2, 5"),
+        ({"batch_size": 10, "micro_batch_size": 4}, r"=10 .*micro_batch_size=4.*\[1, 2, 5"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"lockstep": 3}, r"lockstep=3: must divide the 8 micro-batches"),
+        ({"lockstep": 0}, "lockstep=0"),
         ({"micro_batch_size": 0}, "micro_batch_size=0"),
         ({"max_steps": 0}, "max_steps=0"),
         ({"window_steps": 0}, "window_steps=0"),
