@@ -19,7 +19,14 @@ from imgdiff.core.console import meter
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.files import atomic_path
 from imgdiff.core.identity import fingerprint
-from imgdiff.train.lengths import LENGTHS_VERSION, Lengths, RowEncoder, count_tokens, most_tokens
+from imgdiff.train.lengths import (
+    LENGTHS_VERSION,
+    Lengths,
+    RowEncoder,
+    count_tokens,
+    early_answer,
+    most_tokens,
+)
 from imgdiff.train.source_config import OnDefect
 from imgdiff.train.table import Table
 
@@ -98,16 +105,19 @@ def _verdicts(
     table: Table, reader: Reader, max_tokens: int, rows: Int64[np.ndarray, " L"]
 ) -> Int64[np.ndarray, " L"]:
     encoder = RowEncoder(table, reader)
+    begins_early = early_answer(reader, max_tokens)
     image = _image_id(reader)
     verdicts = np.full(len(rows), CUT)
     with meter(len(rows), "looking at long samples") as bar:
         for number, row in enumerate(rows.tolist()):
+            bar.advance()
+            if begins_early(table.sample(row)):
+                continue
             encoded = encoder(row)
             if image in encoded.input_ids[max_tokens:]:
                 verdicts[number] = IMAGE_CUT
             elif all(label == IGNORED for label in encoded.labels[:max_tokens]):
                 verdicts[number] = NO_ANSWER
-            bar.advance()
     return verdicts
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from imgdiff.core.console import meter
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.files import atomic_path
 from imgdiff.core.identity import fingerprint
+from imgdiff.train.samples import Sample
 from imgdiff.train.table import Table
 
 if TYPE_CHECKING:  # it imports torch
@@ -187,6 +188,25 @@ def most_tokens(table: Table, reader: Reader) -> Int64[np.ndarray, " N"]:
         table.column("text_bytes") + images + overhead.whole
         + overhead.turn * table.column("turns") + overhead.picture * table.column("pictures")
     )  # fmt: skip
+
+
+def early_answer(reader: Reader, max_tokens: int) -> Callable[[Sample], bool]:
+    """Tells without tokenising that a sample's first answer and all its images come in time.
+
+    False where that is not certain.
+    """
+    overhead = _overhead(reader)
+
+    def is_early(sample: Sample) -> bool:
+        question, answer = sample.turns[0]
+        shown = question.count(IMAGE_TOKEN) == len(sample.pictures)
+        if not (shown and answer and answer.strip() and question.isascii()):
+            return False
+        images = reader.image_tokens([picture.size for picture in sample.pictures])
+        before = overhead.whole + overhead.picture * len(images) + sum(images) + len(question)
+        return before < max_tokens
+
+    return is_early
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""One forward pass: its loss, its tally, what it does without an image, and what the optimiser gets."""
+"""One forward pass: its loss, its tally, and what it does without an image."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_a_model_without_such_layers_is_refused() -> None:
 
 def test_modes_are_set_and_not_left_as_loaded(model: Any) -> None:
     tuned = prepare(model, lora())
-    assert not any(part.training for part in inner(tuned).modules() if "lora" not in repr(part))
+    assert not inner(tuned).model.language_model.training  # as from_pretrained gives it
     set_modes(tuned, training=True)
     for name, part in tuned.named_modules():
         assert part.training == ("vision_tower" not in name), name
@@ -84,6 +84,9 @@ def test_one_group_per_rate_and_none_empty(model: Any, settings: Callable[..., A
     groups = parameter_groups(prepare(model, lora()), config)
     assert sorted(group["lr"] for group in groups) == [2e-5, 2e-4]
     assert all(group["params"] and group["weight_decay"] == 0.01 for group in groups)
+
+
+def test_a_rate_that_nothing_has_makes_no_group(model: Any, settings: Callable[..., Any]) -> None:
     config = settings(projector_learning_rate=2e-5)
     (only,) = parameter_groups(prepare(model, lora(train_projector=False)), config)
     assert only["lr"] == config.learning_rate
