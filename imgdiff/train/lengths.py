@@ -156,14 +156,10 @@ def count_tokens(
 
     A row that the reader refuses raises DataError.
     """
-    if not table.has_sizes:
-        raise ConfigError(
-            "images=exists: token counts need the sizes of images. Set images=header."
-        )
+    _need_sizes(table)
     if not len(rows):
         return np.empty(0, dtype=np.int32)
     counter = _Counter(table, reader, opening=opening)
-    counter(rows[:1].tolist())  # opens the table and settles truncation, before any thread
     chunks = [rows[k : k + CHUNK_ROWS].tolist() for k in range(0, len(rows), CHUNK_ROWS)]
     counted = []
     with (
@@ -171,10 +167,18 @@ def count_tokens(
         meter(len(rows), "counting tokens") as bar,
         ThreadPoolExecutor(threads, thread_name_prefix="tokens") as pool,
     ):
+        counter(rows[:1].tolist())  # opens the table and settles truncation, before any thread
         for counts in pool.map(counter, chunks):
             counted.append(counts)
             bar.advance(len(counts))
     return np.concatenate(counted)
+
+
+def _need_sizes(table: Table) -> None:
+    if not table.has_sizes:
+        raise ConfigError(
+            "images=exists: token counts need the sizes of images. Set images=header."
+        )
 
 
 def token_lengths(table: Table, reader: Reader, threads: int = 2) -> Lengths:
@@ -194,6 +198,7 @@ def most_tokens(table: Table, reader: Reader) -> Int64[np.ndarray, " N"]:
     A token covers at least one byte of text. To the bytes of the row's own texts come its images'
     tokens and what the template adds, measured in bytes on short conversations.
     """
+    _need_sizes(table)
     overhead = _overhead(reader)
     images = np.fromiter(_image_tokens(table, reader), dtype=np.int64, count=len(table))
     return (
