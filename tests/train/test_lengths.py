@@ -157,6 +157,8 @@ def test_sizes_are_needed(tmp_path: Path, reader: TinyReader) -> None:
     table = table_of(tmp_path, [talk(1, picture(tmp_path))], RowRules(images=ImageCheck.exists))
     with pytest.raises(ConfigError, match="images=exists: token counts need the sizes"):
         token_lengths(table, reader)
+    with pytest.raises(ConfigError, match="images=exists"):
+        check_fit(table, reader, 100, OnDefect.fail)
     with pytest.raises(ConfigError, match="max_tokens=0"):
         check_fit(table, reader, 0, OnDefect.fail)
 
