@@ -252,7 +252,10 @@ def test_wrong_settings_are_named(tmp_path, override, message):
 
 
 # What a run without models has no use for, and what takes seconds to import.
-HEAVY = ("cv2", "diffusers", "lemminflect", "torch", "torchvision", "transformers", "ultralytics")
+HEAVY = (
+    "cv2", "diffusers", "lemminflect", "pandas", "torch", "torchvision", "transformers",
+    "ultralytics",
+)  # fmt: skip
 RUN = f"""
 import json, sys
 from imgdiff.launch import compose_typed
