@@ -65,6 +65,7 @@ def plan_settings(config: TrainConfig) -> PlanConfig:
         epochs=config.epochs,
         max_steps=config.max_steps,
         window_steps=config.bucket_steps,
+        lockstep=config.lockstep,
         seed=config.seed,
     )
 
