@@ -1,6 +1,6 @@
-"""Answers of LLaVA-1.5, LLaVA-NeXT and Llama checkpoints: a `Chat` over transformers.
+"""Answers of LLaVA-1.5, LLaVA-NeXT, InternVL2 and Llama checkpoints: a `Chat` over transformers.
 
-Prompts come from `chat_templates`, never from a checkpoint's own template. All questions about an
+Prompts come from the family, never from a checkpoint's own chat template. All questions about an
 image share its part of the prompt: the image is encoded, and the decoder runs over it, once per
 batch. Rows of a batch are equally long and batches have one fixed size, so there is no padding and
 an answer does not depend on what it is asked together with.
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from typing_extensions import Self
 
-from imgdiff.backends.chat_templates import IMAGE_TOKEN, TEMPLATES, encode_prompt, image_token_id
+from imgdiff.backends.chat_templates import TEMPLATES, Exchange
 from imgdiff.backends.checkpoints import content_identity, fixed_batches, locate
 from imgdiff.backends.configs import VlmConfig
 from imgdiff.backends.decoding import (
@@ -133,6 +133,19 @@ class VlmChat:
             raise BackendError("VlmChat holds its weights inside `with` only; enter it first")
         return self._family
 
+    def reply(
+        self, image: Image.Image | None, turns: Sequence[Exchange], max_new_tokens: int | None = None
+    ) -> str:
+        """The answer to the last of `turns`, the earlier ones being answered; greedy.
+
+        The image stands where a question says `<image>`, else before the first one.
+        """
+        limit = max_new_tokens or self._config.max_new_tokens
+        with torch.inference_mode():
+            picture = _Pictures(self._parts()).get(image)
+            asked = self._one_asked(0, picture, turns, seed=0)
+            return next(answer for _, answer in self._answer_group([asked], limit))
+
     def _asked(
         self,
         images: Sequence[Image.Image | None],
@@ -142,18 +155,18 @@ class VlmChat:
         pictures = _Pictures(self._parts())
         items = zip(images, questions, seeds, strict=True)
         return [
-            self._one_asked(index, pictures.get(image), clean(question), seed)
+            self._one_asked(index, pictures.get(image), [Exchange(question)], seed)
             for index, (image, question, seed) in enumerate(items)
         ]
 
-    def _one_asked(self, index: int, picture: _Picture | None, question: str, seed: int) -> _Asked:
-        tokenizer = self._parts().tokenizer
-        if picture is None:
-            ids = encode_prompt(tokenizer, question, [], self._template)
-            return _Asked(index=index, ids=tuple(ids), shared=0, picture=None, seed=seed)
-        shown = question if IMAGE_TOKEN in question else f"{IMAGE_TOKEN}\n{question}"
-        ids = encode_prompt(tokenizer, shown, [picture.tokens], self._template)
-        shared = ids.index(image_token_id(tokenizer)) + picture.tokens
+    def _one_asked(
+        self, index: int, picture: _Picture | None, turns: Sequence[Exchange], seed: int
+    ) -> _Asked:
+        family = self._parts()
+        cleaned = [Exchange(clean(turn.question), turn.answer) for turn in turns]
+        counts = [] if picture is None else [picture.tokens]
+        ids = family.prompt(cleaned, counts, self._template)
+        shared = 0 if picture is None else ids.index(family.image_id) + picture.tokens
         return _Asked(index=index, ids=tuple(ids), shared=shared, picture=picture, seed=seed)
 
     def _answer_group(self, group: Sequence[_Asked], limit: int) -> Iterator[tuple[int, str]]:

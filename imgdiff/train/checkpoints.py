@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from imgdiff.backends.adapters import BASE_FILE
 from imgdiff.backends.loading import quietly
 from imgdiff.backends.readers import Reader
 from imgdiff.core.files import not_written, read_json, write_json
@@ -17,7 +18,6 @@ from imgdiff.train.models import Base
 from imgdiff.train.tuning import inner
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".index.json", ".md")
-ADAPTER_FILE = "imgdiff_base.json"  # which base the adapters belong to
 
 
 def write_checkpoint(
@@ -72,7 +72,7 @@ def _write(
             _write_model(model, state, base, unfinished)
         else:
             model.save_pretrained(unfinished, state_dict=state)
-            write_json(unfinished / ADAPTER_FILE, {"base": base.name, "identity": base.identity})
+            write_json(unfinished / BASE_FILE, {"base": base.name, "identity": base.identity})
     if base.is_internvl:  # an original folder holds a tokenizer of remote code
         reader.tokenizer.save_pretrained(unfinished)
     else:
