@@ -87,10 +87,16 @@ def compose_typed(
 
 
 def run_main(
-    config_name: str, kind: type[T], job: Callable[[T], object], folder: Path | None = None
+    config_name: str,
+    kind: type[T],
+    job: Callable[[T], object],
+    folder: Path | None = None,
+    *,
+    command: str = "",
 ) -> None:
     """Run `job` on the config that the command line composes (Hydra's flags and multirun included).
 
+    `command` is what follows `python -m imgdiff.` where that is not the name of the config.
     Whatever imgdiff or Hydra refuses ends the process with one message on stderr and exit code 2,
     without a traceback. A defect of the program keeps its traceback, and so does everything when
     HYDRA_FULL_ERROR is set by the user.
@@ -104,7 +110,7 @@ def run_main(
         try:
             job(to_typed(_with_own_folder(raw), kind))
         except ImgdiffError as error:
-            _refuse(config_name, error)
+            _refuse(command or config_name, error)
 
     task.__module__ = f"imgdiff.{config_name}"  # Hydra names the job after the task's module
     try:
@@ -116,9 +122,9 @@ def run_main(
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         decorate(task)()
     except ImgdiffError as error:
-        _refuse(config_name, error)
+        _refuse(command or config_name, error)
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(config_name, explain(error, groups=_groups(place)))
+        _refuse(command or config_name, explain(error, groups=_groups(place)))
 
 
 def _with_own_folder(raw: DictConfig) -> DictConfig:
@@ -256,7 +262,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__
 
 
-def _refuse(config_name: str, error: ImgdiffError) -> None:
+def _refuse(command: str, error: ImgdiffError) -> None:
     """End the process: one message, no traceback."""
-    sys.stderr.write(f"imgdiff.{config_name}: {error}\n")
+    sys.stderr.write(f"imgdiff.{command}: {error}\n")
     raise SystemExit(EXIT_REFUSED)

@@ -88,17 +88,31 @@ def _check_base(setting: str, name: str, folder: Path, identity: object) -> None
         )
 
 
+def stored_weights(adapters: Adapters) -> dict[str, Any]:
+    """The adapters' weights by peft's names, on the CPU; BackendError where they are damaged."""
+    from peft import load_peft_weights
+    from safetensors import SafetensorError
+
+    try:
+        return load_peft_weights(str(adapters.folder), device="cpu")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise BackendError(
+            f"{adapters.folder}: its adapters cannot be read ({lines[0]}). Copy the folder again."
+        ) from error
+
+
 def attached(model: Any, adapters: Adapters) -> Any:
     """The peft model of a base and its adapters, not merged, in evaluation mode on the CPU.
 
     BackendError where the adapters have no place in this model, or are damaged.
     """
-    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
+    from peft import PeftModel, get_peft_model_state_dict
 
+    stored = stored_weights(adapters)
     try:
         with quietly():
             wrapped = PeftModel.from_pretrained(model, adapters.folder, torch_device="cpu")
-            stored = load_peft_weights(str(adapters.folder), device="cpu")
             held = get_peft_model_state_dict(wrapped)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

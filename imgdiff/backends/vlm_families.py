@@ -25,7 +25,7 @@ from imgdiff.backends.llama_tokenizer import (
     original_vocabulary,
     without_added_tokens,
 )
-from imgdiff.backends.loading import device, quietly, require_files
+from imgdiff.backends.loading import device, quietly, require_files, rounded
 from imgdiff.core.errors import BackendError
 from imgdiff.core.files import read_json
 
@@ -44,7 +44,7 @@ class Family:
     def __init__(self, folder: Path, dtype: torch.dtype, adapters: Adapters | None = None) -> None:
         with quietly():
             model = self._load(folder, dtype if adapters is None else torch.float32)
-            model = model if adapters is None else merged(model, adapters).to(dtype)
+            model = model if adapters is None else rounded(merged(model, adapters), dtype)
             self.model = model.eval().requires_grad_(requires_grad=False).to(device())
             self.tokenizer: Any = self._open_tokenizer(folder)
 
