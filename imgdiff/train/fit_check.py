@@ -12,14 +12,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from imgdiff.backends.chat_templates import IGNORED, IMAGE_TOKEN, Exchange
 from imgdiff.core.console import meter
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.files import atomic_path
 from imgdiff.core.identity import fingerprint
-from imgdiff.train.lengths import LENGTHS_VERSION, Lengths, RowEncoder, count_tokens, most_tokens
+from imgdiff.train.lengths import (
+    LENGTHS_VERSION,
+    Lengths,
+    RowEncoder,
+    count_tokens,
+    most_tokens,
+)
+from imgdiff.train.samples import Sample
 from imgdiff.train.source_config import OnDefect
 from imgdiff.train.table import Table
 
@@ -27,6 +34,7 @@ if TYPE_CHECKING:  # it imports torch
     from imgdiff.backends.readers import Reader
 
 CUT, NO_ANSWER, IMAGE_CUT = 0, 1, 2
+SEAM_TOKENS = 8  # more than the joint of a question and its answer can add or take away
 REASONS = {NO_ANSWER: "no answer is left", IMAGE_CUT: "an image would be cut"}
 
 
@@ -58,7 +66,7 @@ def check_fit(
     path = table.folder / f"fit-{key}.npz"
     if not path.exists():
         rows = _longer(table, reader, max_tokens, lengths, threads)
-        verdicts = _verdicts(table, reader, max_tokens, rows)
+        verdicts = _verdicts(table, reader, max_tokens, rows, threads)
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.savez(handle, rows=rows, verdicts=verdicts)
     with np.load(path) as stored:
@@ -95,20 +103,42 @@ def _longer(
 
 
 def _verdicts(
-    table: Table, reader: Reader, max_tokens: int, rows: Int64[np.ndarray, " L"]
+    table: Table, reader: Reader, max_tokens: int, rows: Int64[np.ndarray, " L"], threads: int
 ) -> Int64[np.ndarray, " L"]:
     encoder = RowEncoder(table, reader)
+    sure = _begin_early(table, reader, max_tokens, rows, threads)
     image = _image_id(reader)
     verdicts = np.full(len(rows), CUT)
     with meter(len(rows), "looking at long samples") as bar:
         for number, row in enumerate(rows.tolist()):
+            bar.advance()
+            if sure[number]:
+                continue
             encoded = encoder(row)
             if image in encoded.input_ids[max_tokens:]:
                 verdicts[number] = IMAGE_CUT
             elif all(label == IGNORED for label in encoded.labels[:max_tokens]):
                 verdicts[number] = NO_ANSWER
-            bar.advance()
     return verdicts
+
+
+def _begin_early(
+    table: Table, reader: Reader, max_tokens: int, rows: Int64[np.ndarray, " L"], threads: int
+) -> Bool[np.ndarray, " L"]:
+    """Whether it is sure that all images and the start of the first answer stand before the cut.
+
+    Told by counting the first question alone, which is quick.
+    """
+    sure = np.array([_shows_all(table.sample(row)) for row in rows.tolist()], dtype=bool)
+    tokens = count_tokens(table, reader, rows[sure], threads, opening=True)
+    sure[sure] = tokens + SEAM_TOKENS < max_tokens
+    return sure
+
+
+def _shows_all(sample: Sample) -> bool:
+    question, answer = sample.turns[0]
+    shown = question.count(IMAGE_TOKEN) == len(sample.pictures)
+    return shown and answer is not None and bool(answer.strip())
 
 
 def _image_id(reader: Reader) -> int:

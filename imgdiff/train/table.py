@@ -158,9 +158,12 @@ def open_table(
 def _key(files: list[DataFile], contents: list[str], rules: RowRules) -> str:
     """Image folders are part of it: their files were looked at."""
     read = [
-        (file.name, file.path, content, file.root, file.config.cap, file.declared_rows)
+        (
+            file.name, file.path, content, file.root, file.config.cap, file.declared_rows,
+            file.notices,
+        )
         for file, content in zip(files, contents, strict=True)
-    ]
+    ]  # fmt: skip
     return fingerprint(TABLE_VERSION, dataclasses.asdict(rules), read)
 
 
