@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -125,6 +126,26 @@ def run_main(
         _refuse(command or config_name, error)
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(command or config_name, explain(error, groups=_groups(place)))
+
+
+def take_literally(keys: Sequence[str]) -> None:
+    """Quote the values of these keys on the command line, so that Hydra reads no syntax in them.
+
+    A comma would be a sweep, a bracket a list and an apostrophe an open quote. `null` stays null,
+    and a value that is quoted for Hydra already stays as it is.
+    """
+    sys.argv[1:] = [_literal(argument, keys) for argument in sys.argv[1:]]
+
+
+def _literal(argument: str, keys: Sequence[str]) -> str:
+    key, equals, value = argument.partition("=")
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    if key not in keys or not equals or quoted or value in ("", "null"):
+        return argument
+    # Hydra: a backslash counts where it stands before a quote; OmegaConf: ${ opens an expression.
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)
+    return f'{key}="{escaped}"'
 
 
 def _with_own_folder(raw: DictConfig) -> DictConfig:

@@ -58,9 +58,14 @@ class _Asked:
     seed: int
 
     @property
-    def group(self) -> tuple[Hashable, int]:
+    def opening(self) -> tuple[int, ...]:
+        """The ids before its image."""
+        return self.ids[: self.shared - self.picture.tokens] if self.picture else ()
+
+    @property
+    def group(self) -> tuple[Hashable, int, tuple[int, ...]]:
         """Questions of one group can share a batch."""
-        return (self.picture.shape if self.picture else None, len(self.ids))
+        return (self.picture.shape if self.picture else None, len(self.ids), self.opening)
 
 
 class VlmChat:
@@ -136,7 +141,7 @@ class VlmChat:
     def reply(
         self, image: Image.Image | None, turns: Sequence[Exchange], max_new_tokens: int | None = None
     ) -> str:
-        """The answer to the last of `turns`, the earlier ones being answered; greedy.
+        """The answer to the last of `turns`, the earlier ones being answered.
 
         The image stands where a question says `<image>`, else before the first one.
         """
@@ -187,12 +192,11 @@ class VlmChat:
         pictures = {item.picture.key: item.picture for item in batch if item.picture}
         if not pictures:
             return None
-        family, shared = self._parts(), batch[0].shared
+        family = self._parts()
         memories = []
         for part, count in fixed_batches(list(pictures.values()), self._config.image_batch_size):
             features = family.features([picture.image for picture in part])
-            opening = batch[0].ids[: shared - features.shape[1]]
-            ids = torch.tensor([opening] * len(part), device=device())
+            ids = torch.tensor([batch[0].opening] * len(part), device=device())
             inputs = torch.cat((family.embed(ids), features.to(family.model.dtype)), dim=1)
             memories.append(rows_of(remembered(family, inputs), count))
         rows = {key: row for row, key in enumerate(pictures)}

@@ -110,9 +110,13 @@ def test_to_llava_s_own_format_and_back(
     assert (config["mm_vision_tower"], config["model_type"]) == (str(clip), "llava")
     run(ExportConfig(checkpoint=str(original), output_dir=str(back), vision_tower=str(clip)))
     run(ExportConfig(checkpoint=str(trained), output_dir=str(plain)))
-    reader = LlavaReader(back, VICUNA_V1)
-    words = reader.vocabulary
-    wanted, found = (logits_of(opened(at), reader)[:, :words] for at in (plain, back))
+    readers = [LlavaReader(at, VICUNA_V1) for at in (plain, back)]  # <image> has another id
+    words = readers[0].vocabulary
+    wanted, found = (
+        logits_of(opened(at), reader)[:, :words]
+        for at, reader in zip((plain, back), readers, strict=True)
+    )
+    assert readers[1].vocabulary == words
     assert torch.equal(wanted, found)
 
 

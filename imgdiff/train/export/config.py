@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from imgdiff.backends.configs import Dtype
 from imgdiff.core.errors import ConfigError
+from imgdiff.train.trained import DEFAULT
 
 
 class Format(str, enum.Enum):
@@ -21,7 +22,7 @@ class Format(str, enum.Enum):
 class ExportConfig:
     """One checkpoint, written anew."""
 
-    checkpoint: str = "outputs/train/checkpoint"  # a folder, `mini:NAME`, a name in the hub's cache
+    checkpoint: str = DEFAULT  # a folder, `mini:NAME`, a name in the hub's cache
     format: Format = Format.hf
     output_dir: str = "outputs/export"  # must not hold anything yet
     # Of adapters: null takes the one that their folder names. With format=internvl2 and a full

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgdiff.backends.adapters import Adapters, find_adapters, holds_adapters
-from imgdiff.backends.checkpoints import Needed, locate, require
+from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.internvl2_config import CONVERTED, ORIGINAL
 from imgdiff.backends.llava_export import VISION_TOWER
 from imgdiff.backends.llava_layout import Layout, layout_of, model_config
 from imgdiff.backends.loading import loading
 from imgdiff.core.errors import BackendError, ConfigError
 from imgdiff.train.export.config import ExportConfig, Format
+from imgdiff.train.trained import KEY, trained_folder
 
-KEY = "checkpoint"
 # Of openai/clip-vit-large-patch14-336, which the original code loads by its name.
 _PUBLISHED_TOWER = {
     "hidden_size": 1024, "num_hidden_layers": 24, "patch_size": 14, "image_size": 336,
@@ -60,8 +60,7 @@ class Source:
 
 def find_source(config: ExportConfig) -> Source:
     """The checkpoint of these settings; ConfigError or BackendError for all that cannot be done."""
-    require([Needed(key=KEY, model=config.checkpoint, size="size unknown")])
-    folder = locate(KEY, config.checkpoint)
+    folder = trained_folder(config.checkpoint)
     adapters = None
     if holds_adapters(folder):
         adapters = find_adapters(KEY, config.checkpoint, folder, config.base)

@@ -21,7 +21,8 @@ from imgdiff.backends.weight_files import new_folder
 from imgdiff.core.files import read_json
 from imgdiff.train.export.config import ExportConfig, Format
 from imgdiff.train.export.merging import merge
-from imgdiff.train.export.sources import KEY, Kind, Source
+from imgdiff.train.export.sources import Kind, Source
+from imgdiff.train.trained import KEY
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".index.json", ".md")
 _NOT_COPIED = ("config.json", "generation_config.json", "metrics.json", SETTINGS_FILE, BASE_FILE)
