@@ -246,9 +246,7 @@ def test_help_shows_groups_and_values(conf: Path) -> None:
         "\\\"", "${foo} \\${x}", "%@!*?|&;<>", "12", "true", "日本\nnew", "  blanks  ", "x",
     ],
 )  # fmt: skip
-def test_a_text_is_taken_literally(
-    conf: Path, text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_is_taken_literally(conf: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["command", f"note={text}", "folder=out"])
     launch.take_literally(["note"])
     assert sys.argv[2] == "folder=out"

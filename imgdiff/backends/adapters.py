@@ -144,5 +144,6 @@ def unloaded(wrapped: Any, adapters: Adapters) -> Any:
             return wrapped.merge_and_unload(safe_merge=True).eval()
     except ValueError as error:
         raise BackendError(
-            f"{adapters.folder}: its adapters cannot be merged ({error}). Was the run's loss finite?"
+            f"{adapters.folder}: its adapters cannot be merged ({error}). Look at the losses of "
+            "the run: were they finite?"
         ) from error

@@ -139,7 +139,10 @@ class VlmChat:
         return self._family
 
     def reply(
-        self, image: Image.Image | None, turns: Sequence[Exchange], max_new_tokens: int | None = None
+        self,
+        image: Image.Image | None,
+        turns: Sequence[Exchange],
+        max_new_tokens: int | None = None,
     ) -> str:
         """The answer to the last of `turns`, the earlier ones being answered.
 

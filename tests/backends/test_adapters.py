@@ -123,7 +123,10 @@ def test_the_identity_names_adapters_and_base(pair: tuple[Path, Path], tmp_path:
 @pytest.mark.parametrize(
     ("recorded", "message"),
     [
-        ({"base": "nowhere/at-all", "identity": "x"}, r"adapters on nowhere/at-all, of which no we"),
+        (
+            {"base": "nowhere/at-all", "identity": "x"},
+            r"adapters on nowhere/at-all, of which no we",
+        ),
         ({"base": "mini:llava", "identity": "x"}, r"identity x; those of mini:llava have"),
         ({}, r"do not say which base"),
     ],
@@ -138,8 +141,10 @@ def test_a_wrong_base_is_refused_before_weights(
     assert holds_adapters(folder)
     with pytest.raises(BackendError, match=message) as refused:
         asking(folder).__enter__()
-    assert "python -m imgdiff.train.export" in str(refused.value) or "very folder" in message or (
-        "very folder" in str(refused.value)
+    assert (
+        "python -m imgdiff.train.export" in str(refused.value)
+        or "very folder" in message
+        or ("very folder" in str(refused.value))
     )
     given = find_adapters("checkpoint", "x", pair[1], base=str(pair[0]))
     assert given.base == pair[0]

@@ -97,7 +97,9 @@ def test_a_conversation_goes_on(folder: Path) -> None:
     turns = [Exchange("What is it?", "A cup."), Exchange("Which colour?")]
     with asking(folder) as chat:
         assert chat.reply(image, turns) == greedy(folder, image, turns, 6)
-        assert chat.reply(image, [Exchange("What is it?")]) == chat.chat([image], ["What is it?"])[0]
+        assert (
+            chat.reply(image, [Exchange("What is it?")]) == chat.chat([image], ["What is it?"])[0]
+        )
 
 
 def test_the_template_setting_is_that_of_other_models(folder: Path) -> None:
@@ -139,13 +141,15 @@ def test_llava_prompts_and_identities_are_as_they_were(tmp_path: Path, question:
     expected = encode_prompt(family.tokenizer, shown, [16], VICUNA_V1)
     assert family.prompt([Exchange(question)], [16], VICUNA_V1) == expected
     reader = LlavaReader(folder, VICUNA_V1)
-    assert family.prompt([Exchange(shown)], [16], VICUNA_V1) == reader.encode(
-        [Exchange(shown)], [16]
-    ).input_ids
+    assert (
+        family.prompt([Exchange(shown)], [16], VICUNA_V1)
+        == reader.encode([Exchange(shown)], [16]).input_ids
+    )
     text = encode_prompt(family.tokenizer, "Hello", [], VICUNA_V1)
     assert family.prompt([Exchange("Hello")], [], VICUNA_V1) == text
     identity = asking(folder).identity
-    assert identity.startswith("vlm:") and identity.endswith(":float32:vicuna_v1:greedy:6:v1")
+    assert identity.startswith("vlm:")
+    assert identity.endswith(":float32:vicuna_v1:greedy:6:v1")
 
 
 def test_a_literal_pad_is_text_as_in_training(tmp_path: Path) -> None:

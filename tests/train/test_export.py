@@ -1,4 +1,4 @@
-"""Checkpoints in other formats: the same model, opened by plain transformers; and what is refused."""
+"""Checkpoints in other formats: the same model, opened by plain transformers; refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from imgdiff.backends.readers import LlavaReader
 from imgdiff.core.errors import BackendError, ConfigError
 from imgdiff.launch import compose_typed
 from imgdiff.train.config import ModelConfig, Tuning, TuningConfig
-from imgdiff.train.export import merging
+from imgdiff.train.export import merging, writing
 from imgdiff.train.export.config import ExportConfig, Format, register
 from imgdiff.train.export.run import run
 from imgdiff.train.run import run as train
@@ -59,7 +59,8 @@ def logits_of(model: Any, reader: Any) -> torch.Tensor:
 
 def opened(folder: Path) -> Any:
     model, info = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
     return model
 
 
@@ -204,8 +205,6 @@ def never_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("a weight was read before the refusal")
 
-    from imgdiff.train.export import writing
-
     monkeypatch.setattr(writing, "_load", loaded)
     monkeypatch.setattr(writing, "read_llava", loaded)
 
@@ -215,7 +214,9 @@ def test_adapters_need_the_very_base(lora_run: Path, checkpoint: Path, tmp_path:
     out = str(tmp_path / "out")
     config = ExportConfig(checkpoint=str(lora_run), output_dir=out)
     moved = checkpoint.rename(tmp_path / "moved")
-    with pytest.raises(BackendError, match=r"holds adapters on .*llava.*not on this|of which no we"):
+    with pytest.raises(
+        BackendError, match=r"holds adapters on .*llava.*not on this|of which no we"
+    ):
         run(config)
     config.base = str(moved)
     with pytest.raises(AssertionError, match="a weight was read"):
@@ -242,7 +243,9 @@ def test_wrong_settings_are_refused_before_weights(checkpoint: Path, tmp_path: P
         with pytest.raises((ConfigError, BackendError), match=match):
             run(ExportConfig(**({"checkpoint": str(checkpoint), "output_dir": out} | changes)))
 
-    refused(r"format=internvl2: .*is a LLaVA-1.5 .*format=hf or format=llava", format=Format.internvl2)
+    refused(
+        r"format=internvl2: .*is a LLaVA-1.5 .*format=hf or format=llava", format=Format.internvl2
+    )
     refused(r"format=llava: .*an InternVL2 as released", format=Format.llava, checkpoint=str(toy))
     refused(r"format=internvl2: .*an InternVL2 as", format=Format.internvl2, checkpoint=str(toy))
     refused(r"output_dir=.*is not empty", output_dir=str(full))
@@ -271,13 +274,12 @@ def test_what_an_original_folder_needs(full_run: Path, tmp_path: Path) -> None:
         run(config)
 
 
-@pytest.mark.usefixtures("never_loads")
 def test_the_authors_format_needs_their_folder(
     internvl_lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.undo()
     plain = tmp_path / "plain"
     run(ExportConfig(checkpoint=str(internvl_lora), output_dir=str(plain)))
+    monkeypatch.setattr(writing, "_load", lambda *_: pytest.fail("a weight was read"))
     config = ExportConfig(
         checkpoint=str(plain), format=Format.internvl2, output_dir=str(tmp_path / "out")
     )
@@ -285,6 +287,11 @@ def test_the_authors_format_needs_their_folder(
         run(config)
     config.base = str(plain)
     with pytest.raises(ConfigError, match=r"is no original InternVL2 folder"):
+        run(config)
+    stored = json.loads((plain / "config.json").read_text())
+    stored["imgdiff"] = {"template": stored["imgdiff"]["template"]}
+    (plain / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(BackendError, match=r"does not remember its original config"):
         run(config)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from imgdiff.core.console import console, say
+from imgdiff.core.console import console, printable, say
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.images import open_rgb, side_by_side
 from imgdiff.train.chat.config import ChatConfig
@@ -34,7 +34,7 @@ def run(config: ChatConfig) -> list[str]:
     """
     if config.question is None and not sys.stdin.isatty():
         raise ConfigError(
-            "question is not set, and there is no terminal to type it at. Add question=\"...\" to "
+            'question is not set, and there is no terminal to type it at. Add question="..." to '
             "the command."
         )
     trained_folder(config.checkpoint)
@@ -51,7 +51,7 @@ def run(config: ChatConfig) -> list[str]:
         if config.question is None:
             return converse(reply)
         answer = reply([Exchange(config.question)])
-        console.print(Text(answer), soft_wrap=True)
+        console.print(Text(printable(answer)), soft_wrap=True)
         return [answer]
 
 
@@ -81,10 +81,10 @@ def converse(reply: Reply) -> list[str]:
         try:
             answer = reply([*history, Exchange(question)])
         except DataError as error:
-            console.print(Text(f"not asked: {error}", style="yellow"))
+            console.print(Text(printable(f"not asked: {error}"), style="yellow"))
             continue
         history.append(Exchange(question, answer))
-        console.print(Text(answer), soft_wrap=True)
+        console.print(Text(printable(answer)), soft_wrap=True)
     return [str(turn.answer) for turn in history]
 
 

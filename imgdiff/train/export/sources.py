@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 from imgdiff.backends.adapters import Adapters, find_adapters, holds_adapters
 from imgdiff.backends.checkpoints import locate
-from imgdiff.backends.internvl2_config import CONVERTED, ORIGINAL
+from imgdiff.backends.internvl2_config import CONVERTED, ORIGINAL, original_config
 from imgdiff.backends.llava_export import VISION_TOWER
 from imgdiff.backends.llava_layout import Layout, layout_of, model_config
 from imgdiff.backends.loading import loading
@@ -73,7 +74,7 @@ def find_source(config: ExportConfig) -> Source:
         weights=weights,
         kind=kind,
         adapters=adapters,
-        companions=_companions(config, kind, adapters),
+        companions=_companions(config, kind, adapters, weights),
     )
     _check_vision_tower(config, source)
     check_output(config)
@@ -121,7 +122,9 @@ def _check_format(config: ExportConfig, kind: Kind, adapters: Adapters | None) -
         )
 
 
-def _companions(config: ExportConfig, kind: Kind, adapters: Adapters | None) -> Path | None:
+def _companions(
+    config: ExportConfig, kind: Kind, adapters: Adapters | None, weights: Path
+) -> Path | None:
     """The original folder beside which the authors' format is written; None for other formats."""
     if adapters is None and config.base is not None and config.format is not Format.internvl2:
         raise ConfigError(
@@ -137,6 +140,7 @@ def _companions(config: ExportConfig, kind: Kind, adapters: Adapters | None) -> 
         )
     if adapters is not None:
         return adapters.base
+    original_config(SimpleNamespace(**model_config(weights)))
     if config.base is None:
         raise ConfigError(
             "format=internvl2 needs base=FOLDER: the original checkpoint, whose tokenizer and "

@@ -11,11 +11,11 @@ import torch
 
 from imgdiff.backends import internvl2_weights
 from imgdiff.backends.adapters import BASE_FILE, SETTINGS_FILE, Adapters, stored_weights
+from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.internvl2_tokenizer import open_tokenizer
 from imgdiff.backends.llama_tokenizer import open_llama_tokenizer
 from imgdiff.backends.llava_export import VISION_TOWER, LoraShape, write_llava, write_llava_adapter
 from imgdiff.backends.llava_weights import read_llava
-from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.loading import loading, quietly, rounded, stored_dtype
 from imgdiff.backends.weight_files import new_folder
 from imgdiff.core.files import read_json

@@ -1,4 +1,4 @@
-"""`python -m imgdiff.train.preview [settings of imgdiff.train] samples=8`: see what will be learned."""
+"""`python -m imgdiff.train.preview samples=8`, with the settings of a run: see what it learns."""
 
 from imgdiff.launch import run_main
 from imgdiff.train.preview.config import PreviewConfig, register

@@ -23,11 +23,12 @@ COLOURS: dict[Role, tuple[Colour, Colour, Colour]] = {
 INK: Colour = (28, 32, 38)
 FAINT: Colour = (110, 118, 128)
 PAPER: Colour = (255, 255, 255)
-IMAGE_PX = 480  # width of the left half; smaller views are enlarged, without smoothing
+IMAGE_PX = 480  # width of the left half
 TEXT_PX = 820  # width of the right half
 MARGIN_PX = 24
 SMALL_PX, NORMAL_PX, LARGE_PX = 14, 16, 20  # of the font
 LINE_PX = 25
+_NEAREST = Image.Resampling.NEAREST
 NEW_LINE = "\u21b5"
 UNKNOWN = "\u25a1"  # for what the font has no sign for; the page shows all
 
@@ -97,8 +98,12 @@ def _written(sample: Shown, canvas: Image.Image, left: int) -> float:
     pen.line(_drawable(f"{sample.number}. {sample.source}: {sample.id}"), LARGE_PX, INK)
     pen.line(sample.position, SMALL_PX, FAINT)
     pen.line(sample.figures, SMALL_PX, FAINT)
-    pen.top += LINE_PX / 2
     pen.x = pen.left
+    for role in (Role.supervised, Role.image, Role.context):
+        ink, _, ground = COLOURS[role]
+        pen.token(f" {role.value} ", ink, ground)
+        pen.x += LINE_PX / 2
+    pen.x, pen.top = pen.left, pen.top + 2 * LINE_PX
     for number, piece in enumerate(sample.pieces):
         ink, *grounds = COLOURS[piece.role]
         pen.token(written(piece), ink, grounds[number % 2])
@@ -110,12 +115,14 @@ def _images_px(seen: Sequence[Image.Image]) -> int:
 
 
 def _scaled(picture: Image.Image) -> Image.Image:
-    """As wide as the left half; enlarged by whole pixels, so that nothing looks smoother than it
-    is.
+    """At most as wide as the left half; a smaller one is enlarged by whole pixels, which hides
+    nothing.
     """
+    if picture.width <= IMAGE_PX:
+        factor = IMAGE_PX // picture.width
+        return picture.resize((picture.width * factor, picture.height * factor), _NEAREST)
     height = max(1, round(picture.height * IMAGE_PX / picture.width))
-    way = Image.Resampling.NEAREST if picture.width < IMAGE_PX else Image.Resampling.LANCZOS
-    return picture.resize((IMAGE_PX, height), way)
+    return picture.resize((IMAGE_PX, height), Image.Resampling.LANCZOS)
 
 
 @functools.lru_cache(maxsize=8)
@@ -137,9 +144,7 @@ def _parts(text: str, font: Any, width: float) -> Iterator[str]:
 def _drawable(text: str) -> str:
     """The text with a sign for a new line, and without what the font cannot draw."""
     mark = NEW_LINE if _has(NEW_LINE) else "\\n"
-    shown = "".join(
-        letter if letter == "\n" or _has(letter) else UNKNOWN for letter in text
-    )
+    shown = "".join(letter if letter == "\n" or _has(letter) else UNKNOWN for letter in text)
     return shown.replace("\n", f"{mark}\n")
 
 

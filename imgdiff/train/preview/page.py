@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from imgdiff.core.console import printable
 from imgdiff.train.preview.pieces import Piece
 from imgdiff.train.preview.shown import Shown
 from imgdiff.train.preview.terminal import written
@@ -18,10 +19,11 @@ TITLE = "What the model gets"
 # Even if some text slipped through, a browser would run, fetch and send nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _LEGEND = (
-    '<p class="legend"><span class="supervised">supervised</span> carries the loss '
-    '<span class="context b">context</span> is read only <span class="image">image</span> where '
-    "the picture comes in. Shades tell tokens apart; \u21b5 is a new line. Pictures are the views "
-    "that the vision tower gets, with their padding; of several, the last is the whole image.</p>"
+    '<p class="legend"><span class="supervised">supervised</span> carries the loss'
+    '<span class="context b">context</span> is read only'
+    '<span class="image">image</span> where the picture comes in</p>\n'
+    "<p>Shades tell tokens apart; \u21b5 is a new line. Pictures are the views that the vision "
+    "tower gets, with their padding; of several, the last is the whole image.</p>"
 )
 
 
@@ -67,9 +69,8 @@ def _span(piece: Piece, number: int) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that is text in HTML, in an attribute too. Control characters show as themselves not."""
-    plain = "".join(letter if letter >= " " or letter in "\n\t" else "\ufffd" for letter in text)
-    return html.escape(plain.encode("utf-8", "replace").decode(), quote=True)
+    """Text that is text in HTML and in its attributes, without control characters."""
+    return html.escape(printable(text), quote=True)
 
 
 def _data(picture: Image.Image) -> str:

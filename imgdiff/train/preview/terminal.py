@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
+from imgdiff.core.console import printable
 from imgdiff.train.preview.pieces import Piece, Role
 from imgdiff.train.preview.shown import Shown
 
@@ -23,7 +24,7 @@ LEGEND = f"{OPENS}supervised{BETWEEN}tokens{CLOSES} carry the loss; all else is 
 def show(sample: Shown, total: int, console: Console) -> None:
     """Print one sample."""
     coloured = console.color_system is not None
-    head = f"{sample.number}/{total}  {sample.source}  {sample.id}"
+    head = printable(f"{sample.number}/{total}  {sample.source}  {sample.id}")
     console.print(Text(head, style="bold"), soft_wrap=True)
     console.print(Text(f"{sample.position}  ·  {sample.figures}", style="dim"), soft_wrap=True)
     console.print(in_colours(sample) if coloured else Text(with_marks(sample)), soft_wrap=True)
@@ -70,5 +71,7 @@ def _marked(pieces: tuple[Piece, ...]) -> Iterator[str]:
 
 
 def written(piece: Piece) -> str:
-    """The text of a piece; an image by how many tokens it takes."""
-    return f"‹image: {piece.tokens} tokens›" if piece.role is Role.image else piece.text
+    """The text of a piece, without control characters; an image by how many tokens it takes."""
+    if piece.role is Role.image:
+        return f"<{piece.tokens} image tokens>"
+    return printable(piece.text)
