@@ -6,8 +6,8 @@
 Writes synthetic LLaVA rows (about 1 KB each, 94 % with one of 1,000 small images) into a temporary
 folder. Each measurement is a process of its own; its peak memory includes what it imports. `cold`
 begins with an empty cache, `warm` finds table and token counts. `fit` is the check against 2,048
-tokens, which a run makes between table and plan. `CPU s` counts all threads after the imports, and says
-more than the seconds where other programs run. Timings are for people; nothing asserts them.
+tokens, which a run makes between table and plan. `CPU s` counts all threads after the imports: it
+says more than the seconds where other programs run. Timings are for people; nothing asserts them.
 """
 
 from __future__ import annotations

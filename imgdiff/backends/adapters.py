@@ -49,20 +49,22 @@ def find_adapters(key: str, model: str, folder: Path, base: str | None = None) -
             "Merge it there (scripts/merge_lora_weights.py) and name the merged folder."
         )
     recorded = _recorded(folder)
-    name = base or recorded.get("base")
+    name = str(base or recorded.get("base") or "")
     remedy = f"Name the base's folder: `{_EXPORT.format(model)}`."
     if not name:
         raise BackendError(
             f"{key}={model}: its adapters do not say which base they belong to. {remedy}"
         )
-    found = find(str(name))
+    found = find(name)
+    if found is None and base is None and (noted := _noted(folder)):
+        found = find(noted)  # where the name is relative, and seen from another folder
     if found is None or not is_whole(found):
         raise BackendError(
             f"{key}={model}: holds adapters on {name}, of which no weights are on this machine. "
             f"Get it with `hf download {name}`, or put its folder back. {remedy}"
         )
-    _check_base(f"{key}={model}", str(name), found, recorded.get("identity"))
-    return Adapters(folder=folder, base_name=str(name), base=found)
+    _check_base(f"{key}={model}", name, found, recorded.get("identity"))
+    return Adapters(folder=folder, base_name=name, base=found)
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
@@ -70,8 +72,13 @@ def _recorded(folder: Path) -> dict[str, Any]:
     if (folder / BASE_FILE).is_file():
         found = read_json(folder / BASE_FILE)
     else:
-        found = {"base": read_json(folder / SETTINGS_FILE).get("base_model_name_or_path")}
+        found = {"base": _noted(folder)}
     return found if isinstance(found, dict) else {}
+
+
+def _noted(folder: Path) -> str:
+    """The base that peft has noted, by its whole path where it was a folder; else empty."""
+    return str(read_json(folder / SETTINGS_FILE).get("base_model_name_or_path") or "")
 
 
 def _check_base(setting: str, name: str, folder: Path, identity: object) -> None:

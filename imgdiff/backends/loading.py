@@ -64,11 +64,6 @@ def effective_dtype(asked: Dtype) -> torch.dtype:
     return dtype
 
 
-def dtype_name(asked: Dtype) -> str:
-    """The effective type as an identity writes it: `float32`."""
-    return str(effective_dtype(asked)).removeprefix("torch.")
-
-
 def stored_dtype(folder: Path) -> torch.dtype:
     """The number type that config.json of a checkpoint names; float32 where it names none."""
     config = read_json(folder / "config.json")

@@ -128,6 +128,11 @@ class StrategyConfig:
     nodes: int = 1
     offload: bool = False  # DeepSpeed: optimiser state in the memory of the CPU
 
+    @property
+    def shards(self) -> bool:
+        """Whether a resume point holds one part per device."""
+        return self.kind not in (StrategyKind.single, StrategyKind.ddp)
+
     def __post_init__(self) -> None:
         if self.devices < 0 or self.nodes < 1:
             raise ConfigError(

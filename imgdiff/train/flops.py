@@ -17,6 +17,8 @@ from imgdiff.train.config import Precision, Tuning
 from imgdiff.train.tuning import PROJECTOR, VISION, inner
 
 _FORWARD = 2  # one multiplication and one addition per weight and token
+# Looked up and not multiplied; the adapters; what peft keeps of a module that it has copied.
+_NO_WORK = ("embed", "lora_", "original_module")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ def arithmetic(model: nn.Module, tuning: Tuning) -> Arithmetic:
     passes = 3 if tuning is Tuning.full else 2
     weights = {"language": 0, "vision": 0, "projector": 0}
     for name, parameter in model.named_parameters():
-        if parameter.ndim > 1 and "embed" not in name and "lora_" not in name:
+        if parameter.ndim > 1 and not any(mark in name for mark in _NO_WORK):
             weights[_kind(name)] += int(getattr(parameter, "ds_numel", parameter.numel()))
     text, vision = base.config.text_config, base.config.vision_config
     if bool(getattr(base.config, "tie_word_embeddings", False)):

@@ -192,8 +192,16 @@ def token_lengths(table: Table, reader: Reader, threads: int = 2) -> Lengths:
     return Lengths(tokens_N=np.load(path), identity=identity)
 
 
-def most_tokens(table: Table, reader: Reader) -> Int64[np.ndarray, " N"]:
-    """An upper bound of every row's tokens, without tokenising.
+@dataclass(frozen=True, kw_only=True)
+class Most:
+    """Upper bounds of tokens, per row."""
+
+    whole_N: Int64[np.ndarray, " N"]
+    opening_N: Int64[np.ndarray, " N"]  # up to the first answer; -1 where that is not known
+
+
+def most_tokens(table: Table, reader: Reader) -> Most:
+    """Upper bounds without tokenising.
 
     A token covers at least one byte of text. To the bytes of the row's own texts come its images'
     tokens and what the template adds, measured in bytes on short conversations.
@@ -201,10 +209,12 @@ def most_tokens(table: Table, reader: Reader) -> Int64[np.ndarray, " N"]:
     _need_sizes(table)
     overhead = _overhead(reader)
     images = np.fromiter(_image_tokens(table, reader), dtype=np.int64, count=len(table))
-    return (
-        table.column("text_bytes") + images + overhead.whole
-        + overhead.turn * table.column("turns") + overhead.picture * table.column("pictures")
-    )  # fmt: skip
+    around = images + overhead.whole + overhead.picture * table.column("pictures")
+    opening = table.column("opening_bytes")
+    return Most(
+        whole_N=table.column("text_bytes") + around + overhead.turn * table.column("turns"),
+        opening_N=np.where(opening < 0, -1, opening + around + overhead.turn),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ from imgdiff.train.flops import Arithmetic, arithmetic
 from imgdiff.train.module import FineTuning, Tally
 
 METRICS_FILE = "metrics.csv"
-LINES_PER_RUN = 10  # of progress, where there is no terminal
+LINES_PER_RUN = 10  # of progress at least, where there is no terminal
+LINE_SECONDS = 60.0  # between two of them at most
 KILO = 1000
 WINDOW = 30  # steps that the rates are taken over
 
@@ -85,6 +86,7 @@ class Steps(pl.Callback):
         self._stack = ExitStack()
         self._meter: Meter | None = None
         self._seen = 0
+        self._said = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar where the run begins or goes on."""
@@ -159,7 +161,9 @@ class Steps(pl.Callback):
         if self._meter is not None:
             self._meter.advance(1, f"loss {step.loss:.3f}  {rates.text()}")
         every = max(1, self._steps // LINES_PER_RUN)
-        if not console.is_terminal and (step.number % every == 0 or step.number == self._steps):
+        due = step.number % every == 0 or time.monotonic() - self._said > LINE_SECONDS
+        if not console.is_terminal and (due or step.number == self._steps):
+            self._said = time.monotonic()
             left = (self._steps - step.number) / rates.steps if rates.steps else 0.0
             say(
                 f"step {step.number}/{self._steps}  loss {step.loss:.3f}  {rates.text()}  "

@@ -18,6 +18,7 @@ from imgdiff.backends.configs import ChatTemplate, VlmConfig
 from imgdiff.backends.internvl2_images import INFERENCE_TILES
 from imgdiff.backends.internvl2_reader import InternVl2Reader
 from imgdiff.backends.internvl2_weights import convert, load
+from imgdiff.backends.protocols import Chat
 from imgdiff.backends.readers import LlavaReader
 from imgdiff.backends.vlm import VlmChat
 from imgdiff.backends.vlm_families import Llava, family_of
@@ -32,9 +33,13 @@ def picture(seed: int, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def asking(folder: Path, **changes: object) -> VlmChat:
+def config_of(folder: Path, **changes: object) -> VlmConfig:
     given = {"max_new_tokens": 6, "batch_size": 4, "image_batch_size": 2, **changes}
-    return VlmChat(VlmConfig(model=str(folder), **given))  # type: ignore[arg-type]
+    return VlmConfig(model=str(folder), **given)  # type: ignore[arg-type]
+
+
+def asking(folder: Path, **changes: object) -> Chat:
+    return config_of(folder, **changes).build()
 
 
 @pytest.fixture(scope="module", params=["internlm2", "qwen2"])
@@ -95,11 +100,9 @@ def test_a_converted_folder_answers_alike(folder: Path, tmp_path: Path) -> None:
 def test_a_conversation_goes_on(folder: Path) -> None:
     image = picture(1, SIZES[1])
     turns = [Exchange("What is it?", "A cup."), Exchange("Which colour?")]
-    with asking(folder) as chat:
-        assert chat.reply(image, turns) == greedy(folder, image, turns, 6)
-        assert (
-            chat.reply(image, [Exchange("What is it?")]) == chat.chat([image], ["What is it?"])[0]
-        )
+    chat = VlmChat(config_of(folder))
+    assert chat.reply(image, turns) == greedy(folder, image, turns, 6)
+    assert chat.reply(image, [Exchange("What is it?")]) == chat.chat([image], ["What is it?"])[0]
 
 
 def test_the_template_setting_is_that_of_other_models(folder: Path) -> None:

@@ -37,8 +37,7 @@ def pair(tmp_path: Path) -> list[str]:
 
 def expected(checkpoint: Path, image: Image.Image | None, turns: list[Exchange]) -> str:
     config = VlmConfig(model=str(checkpoint), max_new_tokens=5, batch_size=1, image_batch_size=1)
-    with VlmChat(config) as chat:
-        return chat.reply(image, turns)
+    return VlmChat(config).reply(image, turns)
 
 
 def asked(checkpoint: Path, **settings: Any) -> list[str]:
@@ -129,7 +128,7 @@ def test_refusals(
 def test_an_unreadable_image_is_refused_before_weights(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(VlmChat, "__enter__", lambda _: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(VlmChat, "__init__", lambda *_: pytest.fail("weights were loaded"))
     with pytest.raises(DataError, match=r"nowhere\.png: no such image"):
         asked(checkpoint, image="nowhere.png", question=ASK)
 

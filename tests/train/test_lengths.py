@@ -13,7 +13,7 @@ from plan_parts import TinyReader, picture, table_of, talk
 
 from imgdiff.backends.chat_templates import IGNORED
 from imgdiff.core.errors import ConfigError, DataError
-from imgdiff.train import lengths
+from imgdiff.train import fit_check, lengths
 from imgdiff.train.fit_check import check_fit
 from imgdiff.train.lengths import RowEncoder, count_tokens, most_tokens, token_lengths
 from imgdiff.train.source_config import ImageCheck, OnDefect, Pairs, RowRules
@@ -67,7 +67,7 @@ def test_counts_equal_the_reader(
 
 def test_the_bound_holds_and_clears_most_rows(tmp_path: Path, reader: TinyReader) -> None:
     table = mixed_table(tmp_path)
-    tokens, bound = np.array(exact(table, reader)), most_tokens(table, reader)
+    tokens, bound = np.array(exact(table, reader)), most_tokens(table, reader).whole_N
     assert (bound >= tokens).all()
     assert bound.max() < tokens.max() + 600  # text of a byte per token, and little more
 
@@ -137,8 +137,31 @@ def test_what_is_cut_and_what_is_left_out(
     assert again.notices == fit.notices
     with pytest.raises(DataError, match=r"sample 2 .*max_tokens=\d+, and no answer is left"):
         check_fit(table, reader, limit, OnDefect.fail, given)
-    everything = check_fit(table, reader, 100_000, OnDefect.fail, given)
+    everything = check_fit(table, reader, 1_000_000, OnDefect.fail, given)
     assert (everything.excluded.tolist(), everything.truncated) == ([], 0)
+
+
+def test_rows_whose_answer_surely_begins_in_time_are_not_tokenised(
+    tmp_path: Path, reader: TinyReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "word " * 900}]
+    table = table_of(tmp_path, [talk(1), {"conversations": answered}])
+    bounds = most_tokens(table, reader)
+    limit = int(bounds.opening_N[1]) + 50
+    assert exact(table, reader)[1] > limit > exact(table, reader)[0]
+    seen = []
+
+    def count(*values: Any, **more: Any) -> Any:
+        seen.append(values[2].tolist())
+        return count_tokens(*values, **more)
+
+    monkeypatch.setattr(fit_check, "count_tokens", count)
+    fit = check_fit(table, reader, limit, OnDefect.fail)
+    assert [rows for rows in seen if rows] == []
+    assert (fit.excluded.tolist(), fit.truncated) == ([], 0)
+    assert fit.notices == (f"0 to 1 samples are cut at {limit} tokens",)
+    exactly = check_fit(table, reader, limit, OnDefect.fail, token_lengths(table, reader))
+    assert exactly.notices == (f"1 samples are cut at {limit} tokens",)
 
 
 def test_rows_that_the_reader_refuses_are_named(tmp_path: Path, reader: TinyReader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,16 +44,12 @@ def run(config: ChatConfig) -> list[str]:
     from imgdiff.backends.chat_templates import Exchange
     from imgdiff.backends.vlm import VlmChat
 
-    with VlmChat(config.asked()) as chat:
-
-        def reply(turns: list[Exchange]) -> str:
-            return chat.reply(image, turns)
-
-        if config.question is None:
-            return converse(reply)
-        answer = reply([Exchange(config.question)])
-        console.print(Text(printable(answer)), soft_wrap=True)
-        return [answer]
+    reply = functools.partial(VlmChat(config.asked()).reply, image)
+    if config.question is None:
+        return converse(reply)
+    answer = reply([Exchange(config.question)])
+    console.print(Text(printable(answer)), soft_wrap=True)
+    return [answer]
 
 
 def shown_image(config: ChatConfig) -> Image.Image | None:
