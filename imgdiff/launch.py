@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -87,10 +88,16 @@ def compose_typed(
 
 
 def run_main(
-    config_name: str, kind: type[T], job: Callable[[T], object], folder: Path | None = None
+    config_name: str,
+    kind: type[T],
+    job: Callable[[T], object],
+    folder: Path | None = None,
+    *,
+    command: str = "",
 ) -> None:
     """Run `job` on the config that the command line composes (Hydra's flags and multirun included).
 
+    `command` is what follows `python -m imgdiff.` where that is not the name of the config.
     Whatever imgdiff or Hydra refuses ends the process with one message on stderr and exit code 2,
     without a traceback. A defect of the program keeps its traceback, and so does everything when
     HYDRA_FULL_ERROR is set by the user.
@@ -104,7 +111,7 @@ def run_main(
         try:
             job(to_typed(_with_own_folder(raw), kind))
         except ImgdiffError as error:
-            _refuse(config_name, error)
+            _refuse(command or config_name, error)
 
     task.__module__ = f"imgdiff.{config_name}"  # Hydra names the job after the task's module
     try:
@@ -116,9 +123,29 @@ def run_main(
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         decorate(task)()
     except ImgdiffError as error:
-        _refuse(config_name, error)
+        _refuse(command or config_name, error)
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(config_name, explain(error, groups=_groups(place)))
+        _refuse(command or config_name, explain(error, groups=_groups(place)))
+
+
+def take_literally(keys: Sequence[str]) -> None:
+    """Quote the values of these keys on the command line, so that Hydra reads no syntax in them.
+
+    A comma would be a sweep, a bracket a list and an apostrophe an open quote. `null` stays null,
+    and a value that is quoted for Hydra already stays as it is.
+    """
+    sys.argv[1:] = [_literal(argument, keys) for argument in sys.argv[1:]]
+
+
+def _literal(argument: str, keys: Sequence[str]) -> str:
+    key, equals, value = argument.partition("=")
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    if key not in keys or not equals or quoted or value in ("", "null"):
+        return argument
+    # Hydra: a backslash counts where it stands before a quote; OmegaConf: ${ opens an expression.
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)
+    return f'{key}="{escaped}"'
 
 
 def _with_own_folder(raw: DictConfig) -> DictConfig:
@@ -256,7 +283,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__
 
 
-def _refuse(config_name: str, error: ImgdiffError) -> None:
+def _refuse(command: str, error: ImgdiffError) -> None:
     """End the process: one message, no traceback."""
-    sys.stderr.write(f"imgdiff.{config_name}: {error}\n")
+    sys.stderr.write(f"imgdiff.{command}: {error}\n")
     raise SystemExit(EXIT_REFUSED)

@@ -237,3 +237,25 @@ def test_help_shows_groups_and_values(conf: Path) -> None:
     assert done.stdout.startswith("python -m imgdiff.fake [group=option]")
     assert "preset: mini, paper" in done.stdout
     assert "steps: 3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Is it red, or blue?", "What's (a) [b] {c}: d=e", "say \"hi\"", "a \\ b", "ends with \\",
+        "\\\"", "${foo} \\${x}", "%@!*?|&;<>", "12", "true", "日本\nnew", "  blanks  ", "x",
+    ],
+)  # fmt: skip
+def test_a_text_is_taken_literally(conf: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", f"note={text}", "folder=out"])
+    launch.take_literally(["note"])
+    assert sys.argv[2] == "folder=out"
+    assert compose(conf, *sys.argv[1:]).note == text
+
+
+def test_what_is_quoted_or_null_stays(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["note='a, b'", "note=null", "--help", "folder=a,b"]
+    monkeypatch.setattr(sys, "argv", ["command", *given])
+    launch.take_literally(["note"])
+    assert sys.argv[1:] == given
+    assert compose(conf, "folder=x", "note='a, b'").note == "a, b"

@@ -92,13 +92,13 @@ def _row(item: Needed) -> str:
 
 def require(needed: Iterable[Needed]) -> None:
     """BackendError listing every checkpoint that is absent; returns silently when none is."""
-    missing = [item for item in needed if not _is_whole(find(item.model))]
+    missing = [item for item in needed if not is_whole(find(item.model))]
     if missing:
         raise BackendError(missing_message(missing))
 
 
-def _is_whole(path: Path | None) -> bool:
-    """Whether there are weights: a hub cache may hold the config of a model alone."""
+def is_whole(path: Path | None) -> bool:
+    """Whether there are weights at `find`'s path: a hub cache may hold a model's config alone."""
     if path is None or path.is_file():
         return path is not None
     return any(file.suffix in _WEIGHTS for file in path.iterdir())

@@ -15,7 +15,7 @@ from imgdiff.backends import internvl2_images as tiling
 from imgdiff.backends.chat_templates import Encoded, Exchange
 from imgdiff.backends.internvl2_text import encode
 from imgdiff.backends.internvl2_tokenizer import open_tokenizer
-from imgdiff.backends.readers import Size
+from imgdiff.backends.readers import Grid, Size
 from imgdiff.core.errors import BackendError
 from imgdiff.core.identity import fingerprint
 
@@ -57,6 +57,11 @@ class InternVl2Reader:
             self._tokens_per_view * tiling.count_views(width, height, limit, self.view_px)
             for width, height in sizes
         )
+
+    def grids(self, sizes: Sequence[Size]) -> tuple[Grid, ...]:
+        """The tiles of each image."""
+        limit = tiling.tiles_per_image(self.max_tiles, len(sizes))
+        return tuple(tiling.grid_of(*size, limit, self.view_px) for size in sizes)
 
     def encode(self, turns: Sequence[Exchange], image_tokens: Sequence[int] = ()) -> Encoded:
         """As `internvl2_text.encode`."""

@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from imgdiff.backends.configs import Dtype
 from imgdiff.core.errors import BackendError
+from imgdiff.core.files import read_json
 
 
 @contextmanager
@@ -60,6 +62,25 @@ def effective_dtype(asked: Dtype) -> torch.dtype:
         return torch.float32
     dtype: torch.dtype = getattr(torch, asked.value)
     return dtype
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The number type that config.json of a checkpoint names; float32 where it names none."""
+    config = read_json(folder / "config.json")
+    name = config.get("dtype") or config.get("torch_dtype") or "float32"
+    found = getattr(torch, str(name), torch.float32)
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def rounded(model: Any, dtype: torch.dtype) -> Any:
+    """The model with its parameters in `dtype`, in place.
+
+    Not `model.to(dtype)`: that would round the frequencies of the rotary embedding too, which
+    `from_pretrained` keeps in float32.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
 
 
 def require_files(key: str, model: str, folder: Path, *names: str) -> None:

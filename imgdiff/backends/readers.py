@@ -32,6 +32,7 @@ from imgdiff.core.errors import BackendError
 from imgdiff.core.identity import fingerprint
 
 Size = tuple[int, int]  # width, height in pixels
+Grid = tuple[int, int]  # columns, rows of views
 
 
 @runtime_checkable
@@ -60,6 +61,12 @@ class Reader(Protocol):
 
     def image_tokens(self, sizes: Sequence[Size]) -> tuple[int, ...]:
         """How many ids the images of one sample take, each; from their sizes alone."""
+
+    def grids(self, sizes: Sequence[Size]) -> tuple[Grid, ...]:
+        """How the images of one sample are cut into views, each: columns and rows.
+
+        An image of several views has one more, of the whole, as its last.
+        """
 
     def encode(self, turns: Sequence[Exchange], image_tokens: Sequence[int] = ()) -> Encoded:
         """Ids and labels of a conversation with its images expanded; nothing is truncated.
@@ -103,6 +110,10 @@ class LlavaReader:
     def image_tokens(self, sizes: Sequence[Size]) -> tuple[int, ...]:
         """Every image takes equally many."""
         return (self._tokens_per_image,) * len(sizes)
+
+    def grids(self, sizes: Sequence[Size]) -> tuple[Grid, ...]:
+        """One view per image."""
+        return ((1, 1),) * len(sizes)
 
     def encode(self, turns: Sequence[Exchange], image_tokens: Sequence[int] = ()) -> Encoded:
         """As `chat_templates.encode`."""

@@ -1,6 +1,6 @@
-"""Answers of LLaVA-1.5, LLaVA-NeXT and Llama checkpoints, through transformers.
+"""Answers of LLaVA-1.5, LLaVA-NeXT, InternVL2 and Llama checkpoints, through transformers.
 
-Prompts come from `chat_templates`, never from a checkpoint's own template. All questions about an
+Prompts come from the family, never from a checkpoint's own chat template. All questions about an
 image share its part of the prompt: the image is encoded, and the decoder runs over it, once per
 batch. Rows of a batch are equally long and batches have one fixed size, so there is no padding and
 an answer does not depend on what it is asked together with.
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from imgdiff.backends.chat_templates import IMAGE_TOKEN, TEMPLATES, encode_prompt, image_token_id
+from imgdiff.backends.chat_templates import TEMPLATES, Exchange
 from imgdiff.backends.checkpoints import fixed_batches, locate
 from imgdiff.backends.configs import VlmConfig
 from imgdiff.backends.decoding import (
@@ -54,9 +54,14 @@ class _Asked:
     seed: int
 
     @property
-    def group(self) -> tuple[Hashable, int]:
+    def opening(self) -> tuple[int, ...]:
+        """The ids before its image."""
+        return self.ids[: self.shared - self.picture.tokens] if self.picture else ()
+
+    @property
+    def group(self) -> tuple[Hashable, int, tuple[int, ...]]:
         """Questions of one group can share a batch."""
-        return (self.picture.shape if self.picture else None, len(self.ids))
+        return (self.picture.shape if self.picture else None, len(self.ids), self.opening)
 
 
 class VlmChat:
@@ -102,6 +107,22 @@ class VlmChat:
                     answers[index] = answer
         return answers
 
+    def reply(
+        self,
+        image: Image.Image | None,
+        turns: Sequence[Exchange],
+        max_new_tokens: int | None = None,
+    ) -> str:
+        """The answer to the last of `turns`, the earlier ones being answered.
+
+        The image stands where a question says `<image>`, else before the first one.
+        """
+        limit = max_new_tokens or self._config.max_new_tokens
+        with torch.inference_mode():
+            picture = _Pictures(self.family).get(image)
+            asked = self._one_asked(0, picture, turns, seed=0)
+            return next(answer for _, answer in self._answer_group([asked], limit))
+
     def _asked(
         self,
         images: Sequence[Image.Image | None],
@@ -111,18 +132,18 @@ class VlmChat:
         pictures = _Pictures(self.family)
         items = zip(images, questions, seeds, strict=True)
         return [
-            self._one_asked(index, pictures.get(image), clean(question), seed)
+            self._one_asked(index, pictures.get(image), [Exchange(question)], seed)
             for index, (image, question, seed) in enumerate(items)
         ]
 
-    def _one_asked(self, index: int, picture: _Picture | None, question: str, seed: int) -> _Asked:
-        tokenizer = self.family.tokenizer
-        if picture is None:
-            ids = encode_prompt(tokenizer, question, [], self._template)
-            return _Asked(index=index, ids=tuple(ids), shared=0, picture=None, seed=seed)
-        shown = question if IMAGE_TOKEN in question else f"{IMAGE_TOKEN}\n{question}"
-        ids = encode_prompt(tokenizer, shown, [picture.tokens], self._template)
-        shared = ids.index(image_token_id(tokenizer)) + picture.tokens
+    def _one_asked(
+        self, index: int, picture: _Picture | None, turns: Sequence[Exchange], seed: int
+    ) -> _Asked:
+        family = self.family
+        cleaned = [Exchange(clean(turn.question), turn.answer) for turn in turns]
+        counts = [] if picture is None else [picture.tokens]
+        ids = family.prompt(cleaned, counts, self._template)
+        shared = 0 if picture is None else ids.index(family.image_id) + picture.tokens
         return _Asked(index=index, ids=tuple(ids), shared=shared, picture=picture, seed=seed)
 
     def _answer_group(self, group: Sequence[_Asked], limit: int) -> Iterator[tuple[int, str]]:
@@ -143,12 +164,11 @@ class VlmChat:
         pictures = {item.picture.key: item.picture for item in batch if item.picture}
         if not pictures:
             return None
-        family, shared = self.family, batch[0].shared
+        family = self.family
         memories = []
         for part, count in fixed_batches(list(pictures.values()), self._config.image_batch_size):
             features = family.features([picture.image for picture in part])
-            opening = batch[0].ids[: shared - features.shape[1]]
-            ids = torch.tensor([opening] * len(part), device=device())
+            ids = torch.tensor([batch[0].opening] * len(part), device=device())
             inputs = torch.cat((family.embed(ids), features.to(family.model.dtype)), dim=1)
             memories.append(rows_of(remembered(family, inputs), count))
         rows = {key: row for row, key in enumerate(pictures)}

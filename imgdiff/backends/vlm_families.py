@@ -5,7 +5,7 @@ Chosen by the `model_type` of config.json, never by name. torch and transformers
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,18 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from imgdiff.backends.llama_tokenizer import open_llama_tokenizer
-from imgdiff.backends.loading import device, quietly, require_files
+from imgdiff.backends import internvl2_config
+from imgdiff.backends.adapters import Adapters, find_adapters, holds_adapters, merged
+from imgdiff.backends.chat_templates import Exchange, Template, encode, image_token_id
+from imgdiff.backends.internvl2_images import INFERENCE_TILES, grid_of
+from imgdiff.backends.internvl2_reader import InternVl2Reader
+from imgdiff.backends.internvl2_text import IMAGE_PART, STOP, show_images, token_id
+from imgdiff.backends.llama_tokenizer import (
+    open_llama_tokenizer,
+    original_vocabulary,
+    without_added_tokens,
+)
+from imgdiff.backends.loading import device, quietly, require_files, rounded
 from imgdiff.core.errors import BackendError
 from imgdiff.core.files import read_json
 
@@ -23,20 +33,44 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 class Family:
-    """A causal language model that continues text, and for its subclasses also sees images."""
+    """A causal language model that continues text, and for its subclasses also sees images.
+
+    With `adapters`, `folder` is their base; they are merged into it in float32 before anything is
+    rounded to `dtype`.
+    """
 
     model_type = "llama"
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype, adapters: Adapters | None = None) -> None:
         with quietly():
-            model = self._load(folder, dtype).eval()
-            self.model = model.requires_grad_(requires_grad=False).to(device())
-            self.tokenizer: Any = open_llama_tokenizer(folder)
+            model = self._load(folder, dtype if adapters is None else torch.float32)
+            model = model if adapters is None else rounded(merged(model, adapters), dtype)
+            self.model = model.eval().requires_grad_(requires_grad=False).to(device())
+            self.tokenizer: Any = self._open_tokenizer(folder)
 
     def _load(self, folder: Path, dtype: torch.dtype) -> Any:
         from transformers import LlamaForCausalLM
 
         return LlamaForCausalLM.from_pretrained(folder, dtype=dtype)
+
+    def _open_tokenizer(self, folder: Path) -> Any:
+        return open_llama_tokenizer(folder)
+
+    @property
+    def image_id(self) -> int:
+        """The id that stands where `features` come in."""
+        return image_token_id(self.tokenizer)
+
+    def prompt(
+        self, turns: Sequence[Exchange], image_tokens: Sequence[int], template: Template
+    ) -> list[int]:
+        """Ids of a conversation up to where its last answer begins, as the model was trained.
+
+        An image that no question shows stands before the first one. DataError where the number of
+        `<image>` differs from that of `image_tokens`.
+        """
+        shown = show_images(turns, len(image_tokens))
+        return encode(self.tokenizer, shown, image_tokens, template).input_ids
 
     @property
     def language(self) -> Any:
@@ -78,10 +112,12 @@ class Llava(Family):
 
     model_type = "llava"
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype, adapters: Adapters | None = None) -> None:
         from transformers import LlavaImageProcessorPil
 
-        super().__init__(folder, dtype)
+        super().__init__(folder, dtype, adapters)
+        words = original_vocabulary(self.tokenizer)
+        self._plain = without_added_tokens(self.tokenizer, words)  # as in `LlavaReader`
         with quietly():
             # The published preprocessor files say centre crop; LLaVA-1.5 was trained on padding.
             self.processor: Any = LlavaImageProcessorPil.from_pretrained(folder, do_pad=True)
@@ -95,6 +131,13 @@ class Llava(Family):
     def language(self) -> Any:
         """The decoder without its head."""
         return self.model.model.language_model
+
+    def prompt(
+        self, turns: Sequence[Exchange], image_tokens: Sequence[int], template: Template
+    ) -> list[int]:
+        """As `LlavaReader.encode`: `<pad>` in a question is text."""
+        shown = show_images(turns, len(image_tokens))
+        return encode(self._plain, shown, image_tokens, template, self.image_id).input_ids
 
     def shape_of(self, image: Image.Image) -> Hashable:
         """All images become one size."""
@@ -119,10 +162,10 @@ class LlavaNext(Llava):
 
     model_type = "llava_next"
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype, adapters: Adapters | None = None) -> None:
         from transformers import LlavaNextImageProcessorPil
 
-        Family.__init__(self, folder, dtype)
+        Family.__init__(self, folder, dtype, adapters)
         with quietly():
             self.processor = LlavaNextImageProcessorPil.from_pretrained(folder)
 
@@ -130,6 +173,12 @@ class LlavaNext(Llava):
         from transformers import LlavaNextForConditionalGeneration
 
         return LlavaNextForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+
+    def prompt(
+        self, turns: Sequence[Exchange], image_tokens: Sequence[int], template: Template
+    ) -> list[int]:
+        """As of a text model."""
+        return Family.prompt(self, turns, image_tokens, template)
 
     def shape_of(self, image: Image.Image) -> Hashable:
         """Tiles and their unpadding depend on the size."""
@@ -143,15 +192,85 @@ class LlavaNext(Llava):
         )
 
 
+class InternVl2(Family):
+    """InternVL2: up to 12 tiles and a thumbnail of an image; original and converted folders."""
+
+    model_type = internvl2_config.CONVERTED
+
+    def __init__(self, folder: Path, dtype: torch.dtype, adapters: Adapters | None = None) -> None:
+        self.reader = InternVl2Reader(folder, INFERENCE_TILES)
+        super().__init__(folder, dtype, adapters)
+
+    def _load(self, folder: Path, dtype: torch.dtype) -> Any:
+        from imgdiff.backends.internvl2_weights import load
+
+        return load(folder, dtype)
+
+    def _open_tokenizer(self, folder: Path) -> Any:
+        return self.reader.tokenizer
+
+    @property
+    def language(self) -> Any:
+        """The decoder without its head."""
+        return self.model.model.language_model
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The end of a turn, whatever the generation settings say."""
+        return frozenset([token_id(self.tokenizer, STOP)])
+
+    @property
+    def image_id(self) -> int:
+        """`<IMG_CONTEXT>`; `<img>` before it is text."""
+        return token_id(self.tokenizer, IMAGE_PART)
+
+    def prompt(
+        self, turns: Sequence[Exchange], image_tokens: Sequence[int], template: Template
+    ) -> list[int]:
+        """In the template that the checkpoint was made with; `template` is that of other models."""
+        return self.reader.encode(turns, image_tokens).input_ids
+
+    def shape_of(self, image: Image.Image) -> Hashable:
+        """The grid of its tiles."""
+        return grid_of(*image.size, self.reader.max_tiles, self.reader.view_px)
+
+    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "I N H"]:
+        """The tiles row by row, then the thumbnail."""
+        views = torch.cat([self.reader.views([image]) for image in images])
+        rows = self.model.model.get_image_features(
+            pixel_values=views.to(device(), self.model.dtype), return_dict=True
+        ).pooler_output
+        return torch.stack([row.flatten(0, 1) for row in rows.chunk(len(images))])
+
+
 FAMILIES: dict[str, type[Family]] = {
-    family.model_type: family for family in (Family, Llava, LlavaNext)
-}
+    family.model_type: family for family in (Family, Llava, LlavaNext, InternVl2)
+} | {internvl2_config.ORIGINAL: InternVl2}
+
+Opener = Callable[[Path, torch.dtype], Family]
 
 
-def family_of(key: str, model: str, folder: Path) -> type[Family]:
-    """The family that config.json names; BackendError for any other or an incomplete folder."""
+def family_of(key: str, model: str, folder: Path) -> Opener:
+    """What opens the folder in a number type: a model that config.json names, or adapters of one.
+
+    BackendError for any other, or an incomplete folder, before a weight is read.
+    """
+    if not holds_adapters(folder):
+        return _named(key, model, folder)
+    adapters = find_adapters(key, model, folder)
+    family = _named(key, f"{model} on {adapters.base_name}", adapters.base)
+    return lambda _, dtype: family(adapters.base, dtype, adapters)
+
+
+def _named(key: str, model: str, folder: Path) -> type[Family]:
     require_files(key, model, folder, "config.json", "tokenizer_config.json")
-    model_type = read_json(folder / "config.json").get("model_type")
+    config = read_json(folder / "config.json")
+    model_type = config.get("model_type")
+    if model_type in ("llava", "llava_llama") and "mm_vision_tower" in config:
+        raise BackendError(
+            f"{key}={model}: is in the format of the LLaVA repository. Convert it first: `python "
+            f"-m imgdiff.train.export checkpoint={model} vision_tower=FOLDER output_dir=FOLDER`."
+        )
     family = FAMILIES.get(model_type)
     if family is None:
         raise BackendError(

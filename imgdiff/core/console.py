@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 console = Console(highlight=False)
+_CONTROL = ("Cc", "Cs")  # of Unicode: control characters, halves of characters
 
 
 class _Rate(ProgressColumn):
@@ -61,6 +63,17 @@ def meter(total: int, label: str) -> Iterator[Meter]:
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield Meter(progress, total, label)
+
+
+def printable(text: str) -> str:
+    """The text of a stranger, for a terminal or page: its control characters become U+FFFD.
+
+    New lines and tabs stay. An escape would be obeyed by the terminal.
+    """
+    return "".join(
+        letter if letter in "\n\t" or unicodedata.category(letter) not in _CONTROL else "\ufffd"
+        for letter in text
+    )
 
 
 def say(text: str) -> None:

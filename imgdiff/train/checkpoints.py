@@ -10,14 +10,14 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from imgdiff.backends.loading import quietly
+from imgdiff.backends.adapters import BASE_FILE
+from imgdiff.backends.loading import quietly, stored_dtype
 from imgdiff.backends.readers import Reader
-from imgdiff.core.files import not_written, read_json, write_json
+from imgdiff.core.files import not_written, write_json
 from imgdiff.train.models import Base
 from imgdiff.train.tuning import inner
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".index.json", ".md")
-ADAPTER_FILE = "imgdiff_base.json"  # which base the adapters belong to
 
 
 def write_checkpoint(
@@ -72,7 +72,7 @@ def _write(
             _write_model(model, state, base, unfinished)
         else:
             _write_adapters(model, state, base, unfinished)
-            write_json(unfinished / ADAPTER_FILE, {"base": base.name, "identity": base.identity})
+            write_json(unfinished / BASE_FILE, {"base": base.name, "identity": base.identity})
     if base.is_internvl:  # an original folder holds a tokenizer of remote code
         reader.tokenizer.save_pretrained(unfinished)
     else:
@@ -93,7 +93,7 @@ def _write_adapters(model: Any, state: dict[str, Tensor] | None, base: Base, fol
 
 
 def _write_model(model: Any, state: dict[str, Tensor] | None, base: Base, folder: Path) -> None:
-    dtype = stored_dtype(base)
+    dtype = stored_dtype(base.folder)
     if dtype is not torch.float32:
         state = state if state is not None else model.state_dict()
         state = {
@@ -102,14 +102,6 @@ def _write_model(model: Any, state: dict[str, Tensor] | None, base: Base, folder
         }
         model.config.dtype = dtype
     model.save_pretrained(folder, state_dict=state)
-
-
-def stored_dtype(base: Base) -> torch.dtype:
-    """The number type that config.json of the base names; float32 where it names none."""
-    config = read_json(base.folder / "config.json")
-    name = config.get("dtype") or config.get("torch_dtype") or "float32"
-    found = getattr(torch, str(name), torch.float32)
-    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def _copy_companions(source: Path, target: Path) -> None:

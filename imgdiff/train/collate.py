@@ -17,8 +17,9 @@ from torch.utils.data import Dataset
 from imgdiff.backends.chat_templates import IGNORED
 from imgdiff.backends.readers import Reader
 from imgdiff.core.errors import DataError
+from imgdiff.train.config import TrainConfig
 from imgdiff.train.packing import rows_of
-from imgdiff.train.plan import Plan
+from imgdiff.train.plan import Batching, Plan
 from imgdiff.train.table import Table
 
 PADDING_SOURCE = -1
@@ -131,6 +132,13 @@ class PackedCollator:
         longest = max(sum(len(item.input_ids) for item in row) for row in placed)
         rows = [_laid(row, longest, self.pad_id) for row in placed]
         return _micro_batch(rows, [item for row in placed for item in row], positions=True)
+
+
+def collator_of(config: TrainConfig, pad_id: int) -> PaddedCollator | PackedCollator:
+    """How a run with these settings lays out its micro-batches."""
+    if config.batching is Batching.pack:
+        return PackedCollator(pad_id=pad_id, max_row_tokens=config.row_tokens)
+    return PaddedCollator(pad_id=pad_id)
 
 
 class _Row(NamedTuple):

@@ -117,7 +117,7 @@ def _verdicts(
 ) -> Int64[np.ndarray, " L"]:
     encoder = RowEncoder(table, reader)
     sure = _begin_early(table, reader, max_tokens, rows, threads)
-    image = _image_id(reader)
+    image = image_id(reader)
     verdicts = np.full(len(rows), CUT)
     with meter(len(rows), "looking at long samples") as bar:
         for number, row in enumerate(rows.tolist()):
@@ -151,7 +151,7 @@ def _shows_all(sample: Sample) -> bool:
     return shown and answer is not None and bool(answer.strip())
 
 
-def _image_id(reader: Reader) -> int:
+def image_id(reader: Reader) -> int:
     """The id that stands for a piece of image: the one of which a larger image has more."""
     turns = [Exchange(f"{IMAGE_TOKEN}\nq", "a")]
     small, large = (Counter(reader.encode(turns, (count,)).input_ids) for count in (1, 2))

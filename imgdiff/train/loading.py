@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 
 from imgdiff.backends.readers import Reader
 from imgdiff.core.errors import StoreError
-from imgdiff.train.collate import Item, PackedCollator, PaddedCollator, PlannedSamples
+from imgdiff.train.collate import Item, PlannedSamples, collator_of
 from imgdiff.train.config import TrainConfig
 from imgdiff.train.data import Planned
-from imgdiff.train.plan import Batching, PlanBatches
+from imgdiff.train.plan import PlanBatches
 
 
 class PlannedData(pl.LightningDataModule):
@@ -35,16 +35,11 @@ class PlannedData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         samples = PlannedSamples(self._planned.table, plan, reader, config.model.max_tokens)
-        collate = (
-            PackedCollator(pad_id=reader.pad_id, max_row_tokens=config.row_tokens)
-            if config.batching is Batching.pack
-            else PaddedCollator(pad_id=reader.pad_id)
-        )
         sampler = PlanBatches(plan, trainer.global_rank, trainer.world_size, self._start)
         return DataLoader(
             samples,
             batch_sampler=sampler,
-            collate_fn=collate,
+            collate_fn=collator_of(config, reader.pad_id),
             num_workers=config.workers,
             pin_memory=torch.cuda.is_available(),
             # Forking after threads have started can hang; workers open the table by its path.

@@ -1,0 +1,1 @@
+"""Asking a checkpoint about an image or a pair, at the terminal."""

@@ -1,0 +1,1 @@
+"""A checkpoint in another format: adapters merged, the authors' own layouts, and the way in."""

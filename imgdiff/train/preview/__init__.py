@@ -1,0 +1,1 @@
+"""The first samples of a run, shown as the model will get them."""
