@@ -90,6 +90,9 @@ class TinyReader:
     def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, ...]:
         return tuple(max(1, width // 16) for width, _ in sizes)
 
+    def grids(self, sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        return ((1, 1),) * len(sizes)
+
     def encode(self, turns: Sequence[Exchange], image_tokens: Sequence[int] = ()) -> Encoded:
         return encode(self.tokenizer, turns, image_tokens)
 
