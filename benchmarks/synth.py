@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from imgdiff.core.console import say, show_table
 
@@ -30,29 +31,47 @@ def command(folder: Path, out: str, *settings: str) -> list[str]:
     ]  # fmt: skip
 
 
-def timed(arguments: list[str]) -> tuple[float, float]:
-    """(seconds, peak MiB of the largest process) of one command."""
+class Cost(NamedTuple):
+    """What one command took: wall time, CPU time of all its processes, peak of the largest."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+
+
+def timed(arguments: list[str]) -> Cost:
+    """Run one command."""
     clock = time.monotonic()
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"failed: {' '.join(arguments)}")
-    return time.monotonic() - clock, usage.ru_maxrss / 1024
+    cpu = usage.ru_utime + usage.ru_stime
+    return Cost(time.monotonic() - clock, cpu, usage.ru_maxrss / 1024)
 
 
 def speed(folder: Path, pairs: int) -> None:
     """First run, a second with another threshold, and the same from one worker."""
     limit = f"source.limit={pairs}"
-    first, _ = timed(command(folder, "first", limit, "workers=2"))
-    second, _ = timed(command(folder, "second", limit, "workers=2", "rules.max_regions=1"))
+    first = timed(command(folder, "first", limit, "workers=2"))
+    second = timed(command(folder, "second", limit, "workers=2", "rules.max_regions=1"))
     single = f"store_dir={folder / 'single'}"
-    alone, _ = timed([*command(folder, "alone", limit, "workers=1"), single])
+    alone = timed([*command(folder, "alone", limit, "workers=1"), single])
     rows = [
-        ("first run, 2 workers", f"{first:.1f} s", "1.00", f"{pairs / first:.1f}"),
-        ("another threshold", f"{second:.1f} s", f"{second / first:.2f}", f"{pairs / second:.1f}"),
-        ("first run, 1 worker", f"{alone:.1f} s", f"{alone / first:.2f}", f"{pairs / alone:.1f}"),
+        (
+            name,
+            f"{cost.seconds:.1f} s",
+            f"{cost.seconds / first.seconds:.3f}",
+            f"{cost.cpu_seconds:.1f} s",
+            f"{pairs / cost.seconds:.1f}",
+        )
+        for name, cost in (
+            ("first run, 2 workers", first),
+            ("another threshold", second),
+            ("first run, 1 worker", alone),
+        )
     ]
-    show_table(f"{pairs} pairs", ("run", "time", "ratio", "pairs/s"), rows)
+    show_table(f"{pairs} pairs", ("run", "time", "ratio", "CPU", "pairs/s"), rows)
     say(f"equal bytes from 1 and 2 workers: {same(folder / 'first', folder / 'alone')}")
 
 
@@ -62,15 +81,15 @@ def memory(folder: Path, sizes: list[int]) -> None:
     for size in sizes:
         store = f"store_dir={folder / f'memory-{size}'}"
         settings = (f"source.limit={size}", "workers=1", "export.parquet_images=true", store)
-        seconds, peak = timed(command(folder, f"memory-{size}-out", *settings))
-        rows.append((str(size), f"{peak:.0f} MiB", f"{size / seconds:.1f}"))
+        cost = timed(command(folder, f"memory-{size}-out", *settings))
+        rows.append((str(size), f"{cost.peak_mib:.0f} MiB", f"{size / cost.seconds:.1f}"))
     show_table("Peak memory", ("pairs", "peak", "pairs/s"), rows)
 
 
 def kills(folder: Path, count: int, pairs: int) -> None:
     """Kill the run at random moments, start it again, and compare the bytes at the end."""
     settings = (f"source.limit={pairs}", "workers=2", "shard_size=10")
-    whole, _ = timed(command(folder, "whole", *settings))
+    whole = timed(command(folder, "whole", *settings)).seconds
     again = [*command(folder, "killed", *settings), f"store_dir={folder / 'killed-store'}"]
     moments = random.Random(0)
     for _ in range(count):

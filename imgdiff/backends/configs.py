@@ -1,20 +1,20 @@
-"""Settings of the backends that hold models. Light: `build()` imports the model libraries."""
+"""Settings of the backends that hold models, and their identities.
+
+Light: model libraries are imported by what `build()` returns, when it is entered.
+"""
 
 from __future__ import annotations
 
 import enum
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
-from imgdiff.backends.checkpoints import Needed
-from imgdiff.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from imgdiff.backends.blip import BlipMatcher
-    from imgdiff.backends.clip import ClipEmbedder
-    from imgdiff.backends.fastsam import FastSam
-    from imgdiff.backends.vlm import VlmChat
+from imgdiff.backends.checkpoints import Needed, content_identity, locate
+from imgdiff.backends.handles import ChatHandle, EmbedderHandle, MatcherHandle, SegmenterHandle
+from imgdiff.backends.protocols import Chats, Embeds, Matches, Segments
+from imgdiff.core.errors import BackendError, ConfigError
 
 
 class ChannelOrder(str, enum.Enum):
@@ -41,8 +41,11 @@ class FastSamConfig:
     batch_size: int = 16  # images per pass; no result depends on it
     max_detections: int = 300  # boxes per image
 
+    MODEL_KEY: ClassVar[str] = "segmenter.model"
+    VERSION: ClassVar[int] = 1  # of everything in fastsam.py that changes boxes
+
     def __post_init__(self) -> None:
-        _check_model("segmenter.model", self.model)
+        _check_model(self.MODEL_KEY, self.model)
         for key in ("image_size", "batch_size", "max_detections"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"segmenter.{key}={getattr(self, key)}: must be at least 1")
@@ -58,10 +61,35 @@ class FastSamConfig:
         """The checkpoint that a run with these settings loads."""
         release = "a file of the releases of github.com/ultralytics/assets"
         source = release if self.model.endswith(".pt") else ""
-        return Needed(key="segmenter.model", model=self.model, size="0.14 GB", source=source)
+        return Needed(key=self.MODEL_KEY, model=self.model, size="0.14 GB", source=source)
 
-    def build(self) -> FastSam:
+    def weights_file(self) -> Path:
+        """The one `.pt` file of the model (a file, or in a folder), or BackendError."""
+        path = locate(self.MODEL_KEY, self.model)
+        files = [path] if path.is_file() else sorted(path.glob("*.pt"))
+        if len(files) == 1 and files[0].suffix == ".pt":
+            return files[0]
+        found = ", ".join(file.name for file in files) or "none"
+        raise BackendError(
+            f"{self.MODEL_KEY}={self.model}: expected one FastSAM checkpoint (.pt) at {path}, "
+            f"found {found}. Name the file, e.g. {self.MODEL_KEY}=/path/to/FastSAM-x.pt."
+        )
+
+    def identity(self) -> str:
+        """Checkpoint contents and every setting that moves a box; the batch size does not."""
+        file = self.weights_file()
+        return (
+            f"fastsam:{file.name}@{content_identity(file)}:float32:v{self.VERSION}"
+            f":size={self.image_size}:confidence={self.confidence}:iou={self.box_iou}"
+            f":order={self.channel_order.value}:snap={self.border_snap_px}"
+            f":max={self.max_detections}"
+        )
+
+    def build(self) -> SegmenterHandle:
         """The backend; loads nothing before it is entered."""
+        return SegmenterHandle(self.identity, self._open)
+
+    def _open(self) -> Segments:
         from imgdiff.backends.fastsam import FastSam
 
         return FastSam(self)
@@ -74,6 +102,14 @@ class Dtype(str, enum.Enum):
     bfloat16 = "bfloat16"
     float16 = "float16"
 
+    def effective(self) -> str:
+        """The number type in use, as an identity writes it. float32 needs no look at the device."""
+        if self is Dtype.float32:
+            return self.value
+        from imgdiff.backends.loading import effective_dtype
+
+        return str(effective_dtype(self)).removeprefix("torch.")
+
 
 @dataclass(kw_only=True, slots=True)
 class ClipConfig:
@@ -83,16 +119,27 @@ class ClipConfig:
     batch_size: int = 32  # images or texts per pass; no result depends on it
     dtype: Dtype = Dtype.float32
 
+    MODEL_KEY: ClassVar[str] = "embedder.model"
+    VERSION: ClassVar[int] = 1  # of everything in clip.py that changes a vector
+
     def __post_init__(self) -> None:
-        _check_model("embedder.model", self.model)
+        _check_model(self.MODEL_KEY, self.model)
         _check_batch("embedder.batch_size", self.batch_size)
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        return Needed(key="embedder.model", model=self.model, size="0.6 GB")
+        return Needed(key=self.MODEL_KEY, model=self.model, size="0.6 GB")
 
-    def build(self) -> ClipEmbedder:
+    def identity(self) -> str:
+        """Checkpoint contents, effective number type, version of the preprocessing."""
+        content = content_identity(locate(self.MODEL_KEY, self.model))
+        return f"clip:{content}:{self.dtype.effective()}:v{self.VERSION}"
+
+    def build(self) -> EmbedderHandle:
         """The backend; loads nothing before it is entered."""
+        return EmbedderHandle(self.identity, self._open)
+
+    def _open(self) -> Embeds:
         from imgdiff.backends.clip import ClipEmbedder
 
         return ClipEmbedder(self)
@@ -114,16 +161,27 @@ class BlipConfig:
     batch_size: int = 32  # images, texts or pairs per pass; no result depends on it
     dtype: Dtype = Dtype.float32
 
+    MODEL_KEY: ClassVar[str] = "matcher.model"
+    VERSION: ClassVar[int] = 1  # of everything in blip.py that changes a score
+
     def __post_init__(self) -> None:
-        _check_model("matcher.model", self.model)
+        _check_model(self.MODEL_KEY, self.model)
         _check_batch("matcher.batch_size", self.batch_size)
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        return Needed(key="matcher.model", model=self.model, size="1.9 GB")
+        return Needed(key=self.MODEL_KEY, model=self.model, size="1.9 GB")
 
-    def build(self) -> BlipMatcher:
+    def identity(self) -> str:
+        """Checkpoint contents, score, effective number type, version of the preprocessing."""
+        content = content_identity(locate(self.MODEL_KEY, self.model))
+        return f"blip-{self.score.value}:{content}:{self.dtype.effective()}:v{self.VERSION}"
+
+    def build(self) -> MatcherHandle:
         """The backend; loads nothing before it is entered."""
+        return MatcherHandle(self.identity, self._open)
+
+    def _open(self) -> Matches:
         from imgdiff.backends.blip import BlipMatcher
 
         return BlipMatcher(self)
@@ -154,6 +212,7 @@ class VlmConfig:
     dtype: Dtype = Dtype.float32
 
     MODEL_KEY: ClassVar[str] = "chat.model"  # where a config names the model, for messages
+    VERSION: ClassVar[int] = 1  # of everything in vlm.py that changes an answer
 
     def __post_init__(self) -> None:
         key = self.MODEL_KEY.rpartition(".")[0]
@@ -176,8 +235,20 @@ class VlmConfig:
         size = "26.7 GB for 13B in float16"
         return Needed(key=self.MODEL_KEY, model=self.model, size=size)
 
-    def build(self) -> VlmChat:
+    def identity(self) -> str:
+        """Checkpoint contents, number type, template, decoding, version of the preprocessing."""
+        content = content_identity(locate(self.MODEL_KEY, self.model))
+        how = "greedy" if self.temperature == 0 else f"t{self.temperature}p{self.top_p}"
+        return (
+            f"vlm:{content}:{self.dtype.effective()}:{self.template.value}:"
+            f"{how}:{self.max_new_tokens}:v{self.VERSION}"
+        )
+
+    def build(self) -> ChatHandle:
         """The backend; loads nothing before it is entered."""
+        return ChatHandle(self.identity, self._open)
+
+    def _open(self) -> Chats:
         from imgdiff.backends.vlm import VlmChat
 
         return VlmChat(self)

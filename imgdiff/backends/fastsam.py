@@ -18,8 +18,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -27,17 +25,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
-from typing_extensions import Self
 
-from imgdiff.backends.checkpoints import content_identity, fixed_batches, locate
+from imgdiff.backends.checkpoints import fixed_batches
 from imgdiff.backends.configs import ChannelOrder, FastSamConfig
 from imgdiff.backends.loading import device
 from imgdiff.core.errors import BackendError
 from imgdiff.core.geometry import Box, box_from
 from imgdiff.core.images import to_rgb
 
-KEY = "segmenter.model"
-VERSION = 1  # of everything below that changes boxes
 MASKS_AT_ONCE = 32
 WHOLE_IMAGE_IOU = 0.9  # of FastSAM: a box this close to the image becomes the image
 _OFFLINE = {
@@ -92,41 +87,15 @@ def load_ultralytics() -> None:
         torch.set_printoptions(profile="default")
 
 
-def weights_file(model: str) -> Path:
-    """The one `.pt` file of a checkpoint (a file, or a folder that holds it), or BackendError."""
-    path = locate(KEY, model)
-    files = [path] if path.is_file() else sorted(path.glob("*.pt"))
-    if len(files) == 1 and files[0].suffix == ".pt":
-        return files[0]
-    found = ", ".join(file.name for file in files) or "none"
-    raise BackendError(
-        f"{KEY}={model}: expected one FastSAM checkpoint (.pt) at {path}, found {found}. "
-        f"Name the file, e.g. {KEY}=/path/to/FastSAM-x.pt."
-    )
-
-
 class FastSam:
-    """FastSAM; a `Segmenter`. Runs in float32, on a GPU where there is one."""
+    """FastSAM; it `Segments`. Runs in float32, on a GPU where there is one.
+
+    What changes a box here raises `FastSamConfig.VERSION`.
+    """
 
     def __init__(self, config: FastSamConfig) -> None:
-        self._config = config
-        self._model: torch.nn.Module | None = None
-
-    @property
-    def identity(self) -> str:
-        """Checkpoint contents and every setting that moves a box; the batch size does not."""
-        config = self._config
-        file = weights_file(config.model)
-        return (
-            f"fastsam:{file.name}@{content_identity(file)}:float32:v{VERSION}"
-            f":size={config.image_size}:confidence={config.confidence}:iou={config.box_iou}"
-            f":order={config.channel_order.value}:snap={config.border_snap_px}"
-            f":max={config.max_detections}"
-        )
-
-    def __enter__(self) -> Self:
         """Load the weights. BackendError where the file is no FastSAM checkpoint."""
-        file = weights_file(self._config.model)
+        key, file = config.MODEL_KEY, config.weights_file()
         load_ultralytics()
         from ultralytics import FastSAM
 
@@ -135,21 +104,12 @@ class FastSam:
                 network = FastSAM(str(file)).model.fuse(verbose=False)
         except (TypeError, AttributeError, ModuleNotFoundError) as error:
             raise BackendError(
-                f"{KEY}={self._config.model}: ultralytics cannot open {file.name} as FastSAM "
-                f"({error}). Download the file again, or use {KEY}=mini:fastsam."
+                f"{key}={config.model}: ultralytics cannot open {file.name} as FastSAM ({error}). "
+                f"Download the file again, or use {key}=mini:fastsam."
             ) from error
         network = network.to(device()).float().eval()
-        self._model = network.requires_grad_(requires_grad=False)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the weights."""
-        self._model = None
+        self._config = config
+        self._network: Any = network.requires_grad_(requires_grad=False)
 
     def segment(self, images: Sequence[Image.Image]) -> list[list[Box]]:
         """Boxes per image, xyxy pixels of that image and inside it, the surest first.
@@ -179,14 +139,9 @@ class FastSam:
     def _letterbox(self) -> Any:
         from ultralytics.data.augment import LetterBox
 
-        stride = max(int(self._network().stride.max()), 32)  # as ultralytics' PyTorch backend
+        stride = max(int(self._network.stride.max()), 32)  # as ultralytics' PyTorch backend
         side = math.ceil(self._config.image_size / stride) * stride
         return LetterBox((side, side), auto=True, stride=stride)
-
-    def _network(self) -> Any:
-        if self._model is None:
-            raise BackendError("FastSam holds its weights inside `with` only; enter it first")
-        return self._model
 
     def _detect(self, images: Sequence[Image.Image]) -> list[list[Box]]:
         """Boxes of one full batch, whose images have one padded shape."""
@@ -196,14 +151,13 @@ class FastSam:
         pixels_NHWC = np.stack([letterbox(image=self._pixels(image)) for image in images])
         batch_NCHW = torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2).contiguous()
         with torch.inference_mode():
-            network = self._network()
-            (raw, protos), _ = network(batch_NCHW.to(device()).float().div_(255))
+            (raw, protos), _ = self._network(batch_NCHW.to(device()).float().div_(255))
             candidates = nms.non_max_suppression(
                 raw,
                 self._config.confidence,
                 self._config.box_iou,
                 max_det=self._config.max_detections,
-                nc=len(network.names),
+                nc=len(self._network.names),
                 max_time_img=math.inf,
             )
             return [

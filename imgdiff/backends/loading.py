@@ -62,11 +62,6 @@ def effective_dtype(asked: Dtype) -> torch.dtype:
     return dtype
 
 
-def dtype_name(asked: Dtype) -> str:
-    """The effective type as an identity writes it: `float32`."""
-    return str(effective_dtype(asked)).removeprefix("torch.")
-
-
 def require_files(key: str, model: str, folder: Path, *names: str) -> None:
     """BackendError unless `folder` is a folder that holds each of `names`."""
     missing = [name for name in names if not (folder / name).is_file()]

@@ -2,6 +2,7 @@
 
 Every backend has an `identity` (model id, revision or content hash, dtype, preprocessing version)
 and holds its weights only inside `with`. A result never depends on the batch it was computed in.
+A verb (`Embeds`) is what an opened model can do, the noun (`Embedder`) the backend that holds it.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class PairGenerator(Backend, Protocol):
 
 
 @runtime_checkable
-class Segmenter(Backend, Protocol):
+class Segments(Protocol):
     """Finds everything that could be an object."""
 
     def segment(self, images: Sequence[Image.Image]) -> list[list[Box]]:
@@ -92,7 +93,12 @@ class Segmenter(Backend, Protocol):
 
 
 @runtime_checkable
-class Embedder(Backend, Protocol):
+class Segmenter(Backend, Segments, Protocol):
+    """The backend that `Segments`."""
+
+
+@runtime_checkable
+class Embeds(Protocol):
     """Images and texts as unit vectors of one space."""
 
     def embed_images(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:
@@ -103,7 +109,12 @@ class Embedder(Backend, Protocol):
 
 
 @runtime_checkable
-class Matcher(Backend, Protocol):
+class Embedder(Backend, Embeds, Protocol):
+    """The backend that `Embeds`."""
+
+
+@runtime_checkable
+class Matches(Protocol):
     """How well a text describes an image."""
 
     def match(
@@ -113,7 +124,12 @@ class Matcher(Backend, Protocol):
 
 
 @runtime_checkable
-class Chat(Backend, Protocol):
+class Matcher(Backend, Matches, Protocol):
+    """The backend that `Matches`."""
+
+
+@runtime_checkable
+class Chats(Protocol):
     """Answers a question about at most one image each; answer k depends on item k alone."""
 
     def chat(
@@ -127,3 +143,8 @@ class Chat(Backend, Protocol):
 
         `max_new_tokens` replaces the limit of the model's own settings.
         """
+
+
+@runtime_checkable
+class Chat(Backend, Chats, Protocol):
+    """The backend that `Chats`."""

@@ -1,4 +1,4 @@
-"""Answers of LLaVA-1.5, LLaVA-NeXT and Llama checkpoints: a `Chat` over transformers.
+"""Answers of LLaVA-1.5, LLaVA-NeXT and Llama checkpoints, through transformers.
 
 Prompts come from `chat_templates`, never from a checkpoint's own template. All questions about an
 image share its part of the prompt: the image is encoded, and the decoder runs over it, once per
@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import torch
 from PIL import Image
-from typing_extensions import Self
 
 from imgdiff.backends.chat_templates import IMAGE_TOKEN, TEMPLATES, encode_prompt, image_token_id
-from imgdiff.backends.checkpoints import content_identity, fixed_batches, locate
+from imgdiff.backends.checkpoints import fixed_batches, locate
 from imgdiff.backends.configs import VlmConfig
 from imgdiff.backends.decoding import (
     Sampling,
@@ -28,13 +26,11 @@ from imgdiff.backends.decoding import (
     remembered,
     rows_of,
 )
-from imgdiff.backends.loading import clean, device, dtype_name, effective_dtype, loading
+from imgdiff.backends.loading import clean, device, effective_dtype, loading
 from imgdiff.backends.vlm_families import Family, family_of
-from imgdiff.core.errors import BackendError, ConfigError, DataError
+from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.identity import image_id
 from imgdiff.core.images import to_rgb
-
-VERSION = 1  # of everything below that changes an answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,41 +60,19 @@ class _Asked:
 
 
 class VlmChat:
-    """Greedy (or seeded) answers; a `Chat`. The family follows config.json's `model_type`."""
+    """Greedy (or seeded) answers; it `Chats`. The family follows config.json's `model_type`.
+
+    What changes an answer here raises `VlmConfig.VERSION`.
+    """
 
     def __init__(self, config: VlmConfig) -> None:
+        """Load the weights; BackendError where they are not on this machine."""
         self._config = config
         self._template = TEMPLATES[config.template.value]
-        self._family: Family | None = None
-
-    @property
-    def identity(self) -> str:
-        """Checkpoint contents, number type, template, decoding, version of the preprocessing."""
-        config = self._config
         folder = locate(config.MODEL_KEY, config.model)
-        how = "greedy" if config.temperature == 0 else f"t{config.temperature}p{config.top_p}"
-        return (
-            f"vlm:{content_identity(folder)}:{dtype_name(config.dtype)}:{self._template.name}:"
-            f"{how}:{config.max_new_tokens}:v{VERSION}"
-        )
-
-    def __enter__(self) -> Self:
-        """Load the weights; BackendError where they are not on this machine."""
-        key = self._config.MODEL_KEY
-        folder = locate(key, self._config.model)
-        family = family_of(key, self._config.model, folder)
-        with loading(key, self._config.model):
-            self._family = family(folder, effective_dtype(self._config.dtype))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the weights."""
-        self._family = None
+        family = family_of(config.MODEL_KEY, config.model, folder)
+        with loading(config.MODEL_KEY, config.model):
+            self.family = family(folder, effective_dtype(config.dtype))
 
     def chat(
         self,
@@ -128,18 +102,13 @@ class VlmChat:
                     answers[index] = answer
         return answers
 
-    def _parts(self) -> Family:
-        if self._family is None:
-            raise BackendError("VlmChat holds its weights inside `with` only; enter it first")
-        return self._family
-
     def _asked(
         self,
         images: Sequence[Image.Image | None],
         questions: Sequence[str],
         seeds: Sequence[int],
     ) -> list[_Asked]:
-        pictures = _Pictures(self._parts())
+        pictures = _Pictures(self.family)
         items = zip(images, questions, seeds, strict=True)
         return [
             self._one_asked(index, pictures.get(image), clean(question), seed)
@@ -147,7 +116,7 @@ class VlmChat:
         ]
 
     def _one_asked(self, index: int, picture: _Picture | None, question: str, seed: int) -> _Asked:
-        tokenizer = self._parts().tokenizer
+        tokenizer = self.family.tokenizer
         if picture is None:
             ids = encode_prompt(tokenizer, question, [], self._template)
             return _Asked(index=index, ids=tuple(ids), shared=0, picture=None, seed=seed)
@@ -158,7 +127,7 @@ class VlmChat:
 
     def _answer_group(self, group: Sequence[_Asked], limit: int) -> Iterator[tuple[int, str]]:
         """(index, answer) of questions of one group."""
-        family, config = self._parts(), self._config
+        family, config = self.family, self._config
         sampling = Sampling(temperature=config.temperature, top_p=config.top_p)
         for batch, count in fixed_batches(group, config.batch_size):
             cache = self._cache_of(batch)
@@ -174,7 +143,7 @@ class VlmChat:
         pictures = {item.picture.key: item.picture for item in batch if item.picture}
         if not pictures:
             return None
-        family, shared = self._parts(), batch[0].shared
+        family, shared = self.family, batch[0].shared
         memories = []
         for part, count in fixed_batches(list(pictures.values()), self._config.image_batch_size):
             features = family.features([picture.image for picture in part])

@@ -51,7 +51,8 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # pq.read_table imports pandas
+            table = file.read()
         keys, values = table.column("key").to_pylist(), table.column("value").to_pylist()
         return {key: json.loads(value) for key, value in zip(keys, values, strict=True)}
     except (pa.ArrowException, OSError, KeyError, json.JSONDecodeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections import Counter
@@ -10,9 +11,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.json as pj
 import pyarrow.parquet as pq
 
+from imgdiff.core.errors import DataError
 from imgdiff.core.files import atomic_path, not_written, read_json, write_json
 from imgdiff.core.geometry import normalised_text
 from imgdiff.core.identity import fingerprint
@@ -46,6 +50,18 @@ REGION_SCHEMA = pa.schema(
         ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string()),
     ]
 )  # fmt: skip
+
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()), ("image", pa.string()),
+        ("conversations", pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))),
+        ("bbox", pa.string()), ("captions1", pa.string()), ("captions2", pa.string()),
+        ("path", pa.string()),
+    ]
+)  # fmt: skip
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+MOST_BYTES = 2**31 - 1  # Arrow's binary columns count in 32 bits
 
 
 def export_shard(states: Sequence[ItemState], tools: Tools, dataset: Path, part: Path) -> None:
@@ -198,19 +214,19 @@ def _entry(state: ItemState, regions: Sequence[RegionState]) -> dict[str, object
     }
 
 
-Append = Callable[[Sequence[dict[str, Any]]], None]
+Append = Callable[[pa.Table], None]
 
 
 @contextmanager
 def parquet_stream(path: Path, schema: pa.Schema) -> Iterator[Append]:
-    """Appends rows, one row group a call; the file is moved into place when complete."""
+    """Appends tables, one row group a call; the file is moved into place when complete."""
     with atomic_path(path) as temporary, _writer(temporary, schema) as writer:
 
-        def append(rows: Sequence[dict[str, Any]]) -> None:
-            if not rows:
+        def append(table: pa.Table) -> None:
+            if not table.num_rows:
                 return
             try:
-                writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
+                writer.write_table(table)
             except OSError as error:  # here, or a file opened after this one would be blamed
                 raise not_written(path, error) from error
 
@@ -221,25 +237,51 @@ def _writer(path: Path, schema: pa.Schema) -> Any:
     return pq.ParquetWriter(path, schema, compression="zstd")
 
 
+def table_of(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows of JSON values as a table of one chunk per column; a key beyond the schema is refused.
+
+    Arrow reads them as JSON, because its constructors from Python lists import pandas, which takes
+    longer than all the tables of a run.
+    """
+    if not rows:
+        return schema.empty_table()
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+    return pj.read_json(
+        io.BytesIO(text),
+        read_options=pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
+        parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+    )
+
+
 def dataset_schema(*, embed_images: bool) -> pa.Schema:
     """Columns of img_diff.parquet, with the metadata by which `datasets` decodes the images."""
-    turn = pa.struct([("from", pa.string()), ("value", pa.string())])
-    image = (
-        pa.struct([("bytes", pa.binary()), ("path", pa.string())]) if embed_images else pa.string()
-    )
-    fields = [
-        ("id", pa.string()), ("image", image), ("conversations", pa.list_(turn)),
-        ("bbox", pa.string()), ("captions1", pa.string()), ("captions2", pa.string()),
-        ("path", pa.string()),
-    ]  # fmt: skip
-    schema = pa.schema(fields)
     if not embed_images:
-        return schema
+        return SAMPLE_SCHEMA
+    place = SAMPLE_SCHEMA.get_field_index("image")
+    schema = SAMPLE_SCHEMA.set(place, pa.field("image", IMAGE_TYPE))
     text = {"dtype": "string", "_type": "Value"}
-    features: dict[str, object] = {name: text for name, _ in fields}
+    features: dict[str, object] = dict.fromkeys(schema.names, text)
     features["image"] = {"_type": "Image"}
     features["conversations"] = {"feature": {"from": text, "value": text}, "_type": "List"}
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def with_image_bytes(samples: pa.Table, dataset: Path) -> pa.Table:
+    """The table with every image path replaced by (bytes of that file below `dataset`, path)."""
+    place = samples.schema.get_field_index("image")
+    paths = samples.column(place).combine_chunks()
+    contents = [(dataset / path).read_bytes() for path in paths.to_pylist()]
+    ends = np.cumsum([0, *map(len, contents)], dtype=np.int64)
+    if ends[-1] > MOST_BYTES:
+        raise DataError(
+            f"{dataset}: the images of one shard hold {ends[-1]} bytes; a row group takes "
+            f"{MOST_BYTES}. Set export.parquet_images=false, or a smaller shard_size."
+        )
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(contents))]
+    held = pa.Array.from_buffers(pa.binary(), len(contents), buffers)
+    return samples.set_column(
+        place, "image", pa.StructArray.from_arrays([held, paths], fields=list(IMAGE_TYPE))
+    )
 
 
 def assemble(parts: Sequence[Path], output: Path, *, embed_images: bool) -> None:
@@ -248,24 +290,22 @@ def assemble(parts: Sequence[Path], output: Path, *, embed_images: bool) -> None
     write_list(
         dataset / "img_diff.json", (row for part in parts for row in read_json(part)["samples"])
     )
-    tables = {
-        "samples": (dataset / "img_diff.parquet", dataset_schema(embed_images=embed_images)),
-        "pairs": (output / "pairs.parquet", PAIR_SCHEMA),
-        "regions": (output / "regions.parquet", REGION_SCHEMA),
-    }
+    sample_schema = dataset_schema(embed_images=embed_images)
     with ExitStack() as stack:
-        streams = {
-            name: stack.enter_context(parquet_stream(path, schema))
-            for name, (path, schema) in tables.items()
-        }
+        append_samples, append_pairs, append_regions = (
+            stack.enter_context(parquet_stream(path, schema))
+            for path, schema in (
+                (dataset / "img_diff.parquet", sample_schema),
+                (output / "pairs.parquet", PAIR_SCHEMA),
+                (output / "regions.parquet", REGION_SCHEMA),
+            )
+        )
         for part in parts:
             rows = read_json(part)
-            if embed_images:
-                for row in rows["samples"]:
-                    content = (dataset / row["image"]).read_bytes()
-                    row["image"] = {"bytes": content, "path": row["image"]}
-            for name, append in streams.items():
-                append(rows[name])
+            samples = table_of(rows["samples"], SAMPLE_SCHEMA)
+            append_samples(with_image_bytes(samples, dataset) if embed_images else samples)
+            append_pairs(table_of(rows["pairs"], PAIR_SCHEMA))
+            append_regions(table_of(rows["regions"], REGION_SCHEMA))
 
 
 def write_list(path: Path, rows: Iterable[dict[str, object]]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imgdiff.core.geometry import Box, box_from, has_pixels
+from imgdiff.core.identity import fingerprint
 from imgdiff.core.records import ImagePair, Region, Side
-from imgdiff.synth.nouns import changed_nouns, words_to_match
+from imgdiff.synth.nouns import ChangedNouns, changed_nouns, nouns_identity, words_to_match
 from imgdiff.synth.scores import CHUNK, Asked, cosines, crops_of, matches, missed_end
 from imgdiff.synth.selection import RegionsFrom, area_verdict, passes, separate
 from imgdiff.synth.states import ItemState, RegionState, open_items, open_regions
@@ -21,12 +22,23 @@ def propose_regions(states: list[ItemState], tools: Tools) -> None:
     if tools.config.rules.regions_from is RegionsFrom.truth:
         _propose_truth(states)
         return
-    for state in open_items(states):
-        assert state.images is not None
-        state.nouns = changed_nouns(state.images.left_caption, state.images.right_caption)
-        if not (state.nouns.left or state.nouns.right):
-            state.reject("regions", "no changed noun", state.images.right_caption)
+    _find_nouns(states, tools)
     _propose_segments(states, tools)
+
+
+def _find_nouns(states: list[ItemState], tools: Tools) -> None:
+    def compute(captions: Sequence[tuple[str, str]]) -> list[list[tuple[str, ...]]]:
+        found = [changed_nouns(left, right) for left, right in captions]
+        return [[nouns.left, nouns.right] for nouns in found]
+
+    waiting = [(s, s.images) for s in open_items(states) if s.images is not None]
+    captions = [(images.left_caption, images.right_caption) for _, images in waiting]
+    keyed = [(fingerprint(*both), both) for both in captions]
+    rows = tools.values("nouns", None, keyed, compute, nouns_identity())
+    for (state, images), (left, right) in zip(waiting, rows, strict=True):
+        state.nouns = ChangedNouns(left=tuple(left), right=tuple(right))
+        if not (left or right):
+            state.reject("regions", "no changed noun", images.right_caption)
 
 
 def _propose_segments(states: list[ItemState], tools: Tools) -> None:

@@ -135,21 +135,22 @@ class Tools:
     def values(
         self,
         kind: str,
-        role: str,
+        role: str | None,
         keyed: Iterable[tuple[str, T]],
         compute: Callable[[Sequence[T]], Sequence[Any]],
         *settings: object,
     ) -> list[Any]:
         """One value per item, computed where the store lacks it.
 
-        `settings` are what else changes the value, besides the role.
+        `settings` are what else changes the value, besides the role (None: no backend is asked).
         """
         cell = self.fingerprint(role, *settings)
         return self._store.values(kind, cell, self.shard, keyed, compute)
 
-    def fingerprint(self, role: str, *settings: object) -> str:
+    def fingerprint(self, role: str | None, *settings: object) -> str:
         """Fingerprint of one kind of cell."""
-        return fingerprint(self.backends.identity(role), *settings)
+        parts = settings if role is None else (self.backends.identity(role), *settings)
+        return fingerprint(*parts)
 
     def image_folder(self) -> Path:
         """Where this shard's generated images live (inside the store)."""

@@ -48,7 +48,9 @@ def deal_evenly(
     return dealt_GN
 
 
-def length_groups(order: Places, lengths: Lengths, micro_batch: int, micro_per_step: int) -> Places:
+def length_groups(
+    order: Places, lengths: Int64[np.ndarray, " L"], micro_batch: int, micro_per_step: int
+) -> Places:
     """LLaVA's grouping of one modality (`get_length_grouped_indices`), `order` being shuffled.
 
     Every step's samples are split into micro-batches of near-equal total length; an incomplete
@@ -105,14 +107,15 @@ def length_bucket(
     micro_batch: int,
     micro_per_step: int,
     window_steps: int,
+    lockstep: int,
     rng: np.random.Generator,
 ) -> Places:
     """Micro-batches of like lengths: sorted within windows of `window_steps` steps of the order.
 
-    Each step takes one micro-batch from each of M strata of its window, so that all steps look
-    alike and no step is all short or all long; within a step the longest comes first, so that
-    neighbours (the ranks of one round) are of like length. Places beyond the last whole step stay
-    where they are, sorted.
+    Each step takes `lockstep` neighbouring micro-batches from each of M / lockstep strata of its
+    window: those that are worked on side by side are of like length, and otherwise all steps look
+    alike. Within a step the longest come first. Places beyond the last whole step stay where they
+    are, sorted.
     """
     step = micro_batch * micro_per_step
     whole = len(lengths) // step
@@ -121,8 +124,8 @@ def length_bucket(
         steps = min(window_steps, whole - first)
         window = np.arange(first * step, (first + steps) * step)
         falling = window[np.argsort(-lengths[window], kind="stable")]
-        strata_MWB = falling.reshape(micro_per_step, steps, micro_batch)
-        dealt = [stratum[rng.permutation(steps)] for stratum in strata_MWB]
+        strata = falling.reshape(micro_per_step // lockstep, steps, lockstep * micro_batch)
+        dealt = [stratum[rng.permutation(steps)] for stratum in strata]
         parts.append(np.stack(dealt, axis=1).ravel())
     rest = np.arange(whole * step, len(lengths))
     return np.concatenate([*parts, rest[np.argsort(-lengths[rest], kind="stable")]])

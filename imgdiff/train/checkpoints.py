@@ -71,7 +71,7 @@ def _write(
         if inner(model) is model:
             _write_model(model, state, base, unfinished)
         else:
-            model.save_pretrained(unfinished, state_dict=state)
+            _write_adapters(model, state, base, unfinished)
             write_json(unfinished / ADAPTER_FILE, {"base": base.name, "identity": base.identity})
     if base.is_internvl:  # an original folder holds a tokenizer of remote code
         reader.tokenizer.save_pretrained(unfinished)
@@ -82,6 +82,14 @@ def _write(
     if folder.is_dir():
         shutil.rmtree(folder)
     unfinished.replace(folder)
+
+
+def _write_adapters(model: Any, state: dict[str, Tensor] | None, base: Base, folder: Path) -> None:
+    name = str(base.folder.resolve()) if Path(base.name).exists() else base.name
+    for settings in model.peft_config.values():
+        settings.base_model_name_or_path = name
+    model.save_pretrained(folder, state_dict=state)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
 
 
 def _write_model(model: Any, state: dict[str, Tensor] | None, base: Base, folder: Path) -> None:

@@ -128,6 +128,11 @@ class StrategyConfig:
     nodes: int = 1
     offload: bool = False  # DeepSpeed: optimiser state in the memory of the CPU
 
+    @property
+    def shards(self) -> bool:
+        """Whether a resume point holds one part per device."""
+        return self.kind not in (StrategyKind.single, StrategyKind.ddp)
+
     def __post_init__(self) -> None:
         if self.devices < 0 or self.nodes < 1:
             raise ConfigError(
@@ -211,6 +216,9 @@ class TrainConfig:
     batching: Batching = Batching.plain
     row_tokens: int = 4096  # of a packed row, batching=pack
     bucket_steps: int = 16  # that are sorted together, batching=length_bucket
+    # Micro-batches of a step that are of like length, batching=length_bucket: as many as there are
+    # devices, so that none waits.
+    lockstep: int = 1
     learning_rate: float = 3e-4  # peak; linear warm-up, cosine to 0
     projector_learning_rate: float | None = None  # null: learning_rate
     weight_decay: float = 0.0  # of every trained parameter, norms and biases too
@@ -224,7 +232,8 @@ class TrainConfig:
     threads: int = 2  # of the CPU; results are reproducible for one number of threads
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "threads", "save_every", "row_tokens", "bucket_steps"):
+        counts = ("batch_size", "threads", "save_every", "row_tokens", "bucket_steps", "lockstep")
+        for key in counts:
             _at_least(key, getattr(self, key), 1)
         for key in ("max_steps", "micro_batch_size"):
             if getattr(self, key) is not None:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from imgdiff.backends.world_data import instructions_folder
 from imgdiff.core.errors import ConfigError
+from imgdiff.core.files import not_written
 from imgdiff.train.config import BASE, SYNTH, WORLD, DataConfig, TrainConfig
 from imgdiff.train.fit_check import check_fit
 from imgdiff.train.lengths import token_lengths
@@ -33,6 +36,17 @@ class Planned:
 
 def plan_run(config: TrainConfig, reader: Reader) -> Planned:
     """Read, check and order all data; found in `cache_dir` where that was done before."""
+    cache = Path(config.cache_dir)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(cache, error) from error
+    # Processes of one run may start side by side (torchrun, Slurm): one works, the others find it.
+    with FileLock(cache / ".plan.lock"):
+        return _plan(config, reader)
+
+
+def _plan(config: TrainConfig, reader: Reader) -> Planned:
     rules = config.data.rules
     table = open_table(sources_of(config), rules, Path(config.cache_dir))
     settings = plan_settings(config)
@@ -51,6 +65,7 @@ def plan_settings(config: TrainConfig) -> PlanConfig:
         epochs=config.epochs,
         max_steps=config.max_steps,
         window_steps=config.bucket_steps,
+        lockstep=config.lockstep,
         seed=config.seed,
     )
 

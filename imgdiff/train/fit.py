@@ -70,7 +70,7 @@ def fit(
         )
         point = resume.latest(output)
         data = PlannedData(planned, reader, config)
-        trainer.fit(module, datamodule=data, ckpt_path=point, weights_only=False)
+        trainer.fit(module, datamodule=data, ckpt_path=point, weights_only=True)
         write_checkpoint(trainer, module.model, base, reader, output / "checkpoint")
     if not trainer.is_global_zero:
         return None

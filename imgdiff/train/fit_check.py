@@ -12,14 +12,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from imgdiff.backends.chat_templates import IGNORED, IMAGE_TOKEN, Exchange
 from imgdiff.core.console import meter
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.files import atomic_path
 from imgdiff.core.identity import fingerprint
-from imgdiff.train.lengths import LENGTHS_VERSION, Lengths, RowEncoder, count_tokens, most_tokens
+from imgdiff.train.lengths import (
+    LENGTHS_VERSION,
+    Lengths,
+    RowEncoder,
+    count_tokens,
+    most_tokens,
+)
+from imgdiff.train.samples import Sample
 from imgdiff.train.source_config import OnDefect
 from imgdiff.train.table import Table
 
@@ -27,12 +34,13 @@ if TYPE_CHECKING:  # it imports torch
     from imgdiff.backends.readers import Reader
 
 CUT, NO_ANSWER, IMAGE_CUT = 0, 1, 2
+SEAM_TOKENS = 8  # more than the joint of a question and its answer can add or take away
 REASONS = {NO_ANSWER: "no answer is left", IMAGE_CUT: "an image would be cut"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Rows to leave out (ascending), and how many others are cut short."""
+    """Rows to leave out (ascending), and how many others are cut short at least."""
 
     excluded: Int64[np.ndarray, " X"]
     truncated: int
@@ -49,20 +57,21 @@ def check_fit(
 ) -> Fit:
     """The verdict on all rows, from the table's folder if it was found before.
 
-    Without `lengths` only rows that an upper bound cannot clear are tokenised. Policy `fail`
+    Without `lengths` only rows that upper bounds cannot clear are tokenised. Policy `fail`
     raises DataError for the first row with nothing left.
     """
     if max_tokens < 1:
         raise ConfigError(f"max_tokens={max_tokens}: must be at least 1")
-    key = fingerprint(LENGTHS_VERSION, table.identity, reader.identity, max_tokens)
+    exact = lengths is not None
+    key = fingerprint(LENGTHS_VERSION, table.identity, reader.identity, max_tokens, exact)
     path = table.folder / f"fit-{key}.npz"
     if not path.exists():
-        rows = _longer(table, reader, max_tokens, lengths, threads)
-        verdicts = _verdicts(table, reader, max_tokens, rows)
+        rows, perhaps = _longer(table, reader, max_tokens, lengths, threads)
+        verdicts = _verdicts(table, reader, max_tokens, rows, threads)
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.savez(handle, rows=rows, verdicts=verdicts)
+            np.savez(handle, rows=rows, verdicts=verdicts, perhaps=np.int64(perhaps))
     with np.load(path) as stored:
-        rows, verdicts = stored["rows"], stored["verdicts"]
+        rows, verdicts, perhaps = stored["rows"], stored["verdicts"], int(stored["perhaps"])
     bad = verdicts != CUT
     if bad.any() and policy is OnDefect.fail:
         first = int(np.flatnonzero(bad)[0])
@@ -72,7 +81,10 @@ def check_fit(
             "row, or set defects=skip to leave out and count such rows."
         )
     counted = Counter(verdicts.tolist())
-    notices = [f"{counted[CUT]} samples are cut at {max_tokens} tokens"] if counted[CUT] else []
+    notices = []
+    if counted[CUT] or perhaps:
+        number = f"{counted[CUT]} to {counted[CUT] + perhaps}" if perhaps else f"{counted[CUT]}"
+        notices.append(f"{number} samples are cut at {max_tokens} tokens")
     notices += [
         f"{counted[code]} samples left out: cut at {max_tokens} tokens, {reason}"
         for code, reason in REASONS.items()
@@ -83,32 +95,60 @@ def check_fit(
 
 def _longer(
     table: Table, reader: Reader, max_tokens: int, lengths: Lengths | None, threads: int
-) -> Int64[np.ndarray, " L"]:
-    """Rows of more than `max_tokens` tokens."""
+) -> tuple[Int64[np.ndarray, " L"], int]:
+    """Rows of more than `max_tokens` tokens, and how many more there may be.
+
+    The latter are not looked at without `lengths`: their first answer surely begins in time.
+    """
     if lengths is not None:
-        return np.flatnonzero(lengths.tokens_N > max_tokens)
-    unsure = np.flatnonzero(
-        # A reader may refuse a row of several pictures (LLaVA: two in one message): try them.
-        (most_tokens(table, reader) > max_tokens) | (table.column("pictures") > 1)
-    )
-    return unsure[count_tokens(table, reader, unsure, threads) > max_tokens]
+        return np.flatnonzero(lengths.tokens_N > max_tokens), 0
+    most = most_tokens(table, reader)
+    # A reader may refuse a row of several pictures (LLaVA: two in one message): try them.
+    several = table.column("pictures") > 1
+    early = (most.opening_N >= 0) & (most.opening_N + SEAM_TOKENS < max_tokens) & ~several
+    perhaps = most.whole_N > max_tokens
+    unsure = np.flatnonzero((perhaps & ~early) | several)
+    longer = unsure[count_tokens(table, reader, unsure, threads) > max_tokens]
+    return longer, int((perhaps & early).sum())
 
 
 def _verdicts(
-    table: Table, reader: Reader, max_tokens: int, rows: Int64[np.ndarray, " L"]
+    table: Table, reader: Reader, max_tokens: int, rows: Int64[np.ndarray, " L"], threads: int
 ) -> Int64[np.ndarray, " L"]:
     encoder = RowEncoder(table, reader)
+    sure = _begin_early(table, reader, max_tokens, rows, threads)
     image = _image_id(reader)
     verdicts = np.full(len(rows), CUT)
     with meter(len(rows), "looking at long samples") as bar:
         for number, row in enumerate(rows.tolist()):
+            bar.advance()
+            if sure[number]:
+                continue
             encoded = encoder(row)
             if image in encoded.input_ids[max_tokens:]:
                 verdicts[number] = IMAGE_CUT
             elif all(label == IGNORED for label in encoded.labels[:max_tokens]):
                 verdicts[number] = NO_ANSWER
-            bar.advance()
     return verdicts
+
+
+def _begin_early(
+    table: Table, reader: Reader, max_tokens: int, rows: Int64[np.ndarray, " L"], threads: int
+) -> Bool[np.ndarray, " L"]:
+    """Whether it is sure that all images and the start of the first answer stand before the cut.
+
+    Told by counting the first question alone, which is quick.
+    """
+    sure = np.array([_shows_all(table.sample(row)) for row in rows.tolist()], dtype=bool)
+    tokens = count_tokens(table, reader, rows[sure], threads, opening=True)
+    sure[sure] = tokens + SEAM_TOKENS < max_tokens
+    return sure
+
+
+def _shows_all(sample: Sample) -> bool:
+    question, answer = sample.turns[0]
+    shown = question.count(IMAGE_TOKEN) == len(sample.pictures)
+    return shown and answer is not None and bool(answer.strip())
 
 
 def _image_id(reader: Reader) -> int:

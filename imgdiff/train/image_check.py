@@ -67,7 +67,7 @@ def look_at(root: Path, name: str, check: ImageCheck) -> Looked:
         path = inside(root, name)
     except DataError as error:
         return Looked(reason="image path", message=f"{error}.")
-    if not path.is_file():
+    if not _is_file(path):
         message = f"image {name!r} is not in {root}. Restore it or remove the row."
         return Looked(reason="image missing", message=message)
     if check is ImageCheck.exists:
@@ -80,6 +80,13 @@ def look_at(root: Path, name: str, check: ImageCheck) -> Looked:
             reason="image unreadable",
             message=f"image {name!r}: {error}. Copy the file again or remove the row.",
         )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system takes
+        return False
 
 
 def _quick_size(path: Path) -> Size | None:

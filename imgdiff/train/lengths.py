@@ -72,17 +72,22 @@ class _Recorder:
 
 
 class RowEncoder:
-    """Rows of a table as ids and labels, nothing truncated."""
+    """Rows of a table as ids and labels, nothing truncated.
 
-    def __init__(self, table: Table, reader: Reader) -> None:
-        self._table, self._reader = table, reader
+    `opening`: of the first question alone, up to where its answer begins; it must show all
+    pictures of the row.
+    """
+
+    def __init__(self, table: Table, reader: Reader, *, opening: bool = False) -> None:
+        self._table, self._reader, self._opening = table, reader, opening
 
     def __call__(self, row: int) -> Encoded:
         """DataError names the row that the reader refuses."""
         sample = self._table.sample(row)
+        turns = [Exchange(sample.turns[0].question)] if self._opening else sample.turns
         try:
             counts = self._reader.image_tokens([picture.size for picture in sample.pictures])
-            return self._reader.encode(sample.turns, counts)
+            return self._reader.encode(turns, counts)
         except DataError as error:
             raise DataError(f"{self._table.place(row)}: {error}") from None
 
@@ -98,10 +103,9 @@ def recording(reader: Reader) -> tuple[Reader, _Recorder]:
 class _Counter:
     """Counts tokens of chunks of rows; used by several threads at once."""
 
-    def __init__(self, table: Table, reader: Reader) -> None:
-        self._table, self._reader = table, reader
-        self._encode = RowEncoder(table, reader)
-        self._encode(0)  # opens the table and settles truncation and padding, before any thread
+    def __init__(self, table: Table, reader: Reader, *, opening: bool) -> None:
+        self._table, self._reader, self._opening = table, reader, opening
+        self._encode = RowEncoder(table, reader, opening=opening)
 
     def __call__(self, rows: Sequence[int]) -> Int32[np.ndarray, " C"]:
         counts = self._at_once(rows)
@@ -112,7 +116,7 @@ class _Counter:
 
     def _at_once(self, rows: Sequence[int]) -> list[int]:
         quiet, recorder = recording(self._reader)
-        encode = RowEncoder(self._table, quiet)
+        encode = RowEncoder(self._table, quiet, opening=self._opening)
         counts, ends = [], []
         for row in rows:
             counts.append(len(encode(row).input_ids))
@@ -141,16 +145,21 @@ def _own_threads() -> Iterator[None]:
 
 
 def count_tokens(
-    table: Table, reader: Reader, rows: Int64[np.ndarray, " R"], threads: int = 2
+    table: Table,
+    reader: Reader,
+    rows: Int64[np.ndarray, " R"],
+    threads: int = 2,
+    *,
+    opening: bool = False,
 ) -> Int32[np.ndarray, " R"]:
-    """Exact token counts of some rows, in their order. A row the reader refuses: DataError."""
-    if not table.has_sizes:
-        raise ConfigError(
-            "images=exists: token counts need the sizes of images. Set images=header."
-        )
+    """Exact token counts of some rows, in their order; `opening` as in RowEncoder.
+
+    A row that the reader refuses raises DataError.
+    """
+    _need_sizes(table)
     if not len(rows):
         return np.empty(0, dtype=np.int32)
-    counter = _Counter(table, reader)
+    counter = _Counter(table, reader, opening=opening)
     chunks = [rows[k : k + CHUNK_ROWS].tolist() for k in range(0, len(rows), CHUNK_ROWS)]
     counted = []
     with (
@@ -158,10 +167,18 @@ def count_tokens(
         meter(len(rows), "counting tokens") as bar,
         ThreadPoolExecutor(threads, thread_name_prefix="tokens") as pool,
     ):
+        counter(rows[:1].tolist())  # opens the table and settles truncation, before any thread
         for counts in pool.map(counter, chunks):
             counted.append(counts)
             bar.advance(len(counts))
     return np.concatenate(counted)
+
+
+def _need_sizes(table: Table) -> None:
+    if not table.has_sizes:
+        raise ConfigError(
+            "images=exists: token counts need the sizes of images. Set images=header."
+        )
 
 
 def token_lengths(table: Table, reader: Reader, threads: int = 2) -> Lengths:
@@ -175,18 +192,29 @@ def token_lengths(table: Table, reader: Reader, threads: int = 2) -> Lengths:
     return Lengths(tokens_N=np.load(path), identity=identity)
 
 
-def most_tokens(table: Table, reader: Reader) -> Int64[np.ndarray, " N"]:
-    """An upper bound of every row's tokens, without tokenising.
+@dataclass(frozen=True, kw_only=True)
+class Most:
+    """Upper bounds of tokens, per row."""
+
+    whole_N: Int64[np.ndarray, " N"]
+    opening_N: Int64[np.ndarray, " N"]  # up to the first answer; -1 where that is not known
+
+
+def most_tokens(table: Table, reader: Reader) -> Most:
+    """Upper bounds without tokenising.
 
     A token covers at least one byte of text. To the bytes of the row's own texts come its images'
     tokens and what the template adds, measured in bytes on short conversations.
     """
+    _need_sizes(table)
     overhead = _overhead(reader)
     images = np.fromiter(_image_tokens(table, reader), dtype=np.int64, count=len(table))
-    return (
-        table.column("text_bytes") + images + overhead.whole
-        + overhead.turn * table.column("turns") + overhead.picture * table.column("pictures")
-    )  # fmt: skip
+    around = images + overhead.whole + overhead.picture * table.column("pictures")
+    opening = table.column("opening_bytes")
+    return Most(
+        whole_N=table.column("text_bytes") + around + overhead.turn * table.column("turns"),
+        opening_N=np.where(opening < 0, -1, opening + around + overhead.turn),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

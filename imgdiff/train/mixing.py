@@ -16,7 +16,7 @@ from imgdiff.core.errors import DataError
 from imgdiff.train.source_config import passes
 from imgdiff.train.table import Table
 
-Rows = Int64[np.ndarray, " N"]
+Rows = Int64[np.ndarray, " _"]  # numbers of rows of the table
 
 
 def rows_per_epoch(table: Table, excluded: Rows) -> list[Rows]:

@@ -54,12 +54,17 @@ class PlanConfig:
     epochs: float = 1.0  # passes over all sources times their repeats
     max_steps: int | None = None  # optimiser steps; overrides epochs
     # Steps whose samples are sorted together (length_bucket). More gives less padding and a less
-    # random order; 16 gives 97 % useful tokens on a mix as LLaVA's.
+    # random order; 4 gives 96 %, 16 gives 99 % useful tokens on a synthetic mix as LLaVA's (128
+    # samples in micro-batches of 16, where `modality` gives 62 %).
     window_steps: int = 16
+    # Micro-batches of a step that are of like length (length_bucket): as many as devices work side
+    # by side, so that few wait: on that mix 92 % of the tokens worked or waited for are useful
+    # with 8 of 8, 66 % with 1 (`pack`: 99 %). Part of the plan: the order does not follow devices.
+    lockstep: int = 1
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "micro_batch_size", "window_steps", "max_steps"):
+        for key in ("batch_size", "micro_batch_size", "window_steps", "lockstep", "max_steps"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ConfigError(f"{key}={value}: must be at least 1")
@@ -73,6 +78,11 @@ class PlanConfig:
                 f"batch_size={self.batch_size} is no multiple of micro_batch_size="
                 f"{self.micro_batch_size}; a step is made of equal micro-batches. Set "
                 f"micro_batch_size to one of {fits}, or change batch_size."
+            )
+        if self.micro_per_step % self.lockstep:
+            raise ConfigError(
+                f"lockstep={self.lockstep}: must divide the {self.micro_per_step} micro-batches of "
+                "a step (batch_size / micro_batch_size). Set it to the number of devices."
             )
 
     @property
@@ -94,7 +104,7 @@ class Plan:
     """
 
     rows: Int32[np.ndarray, " P"]
-    starts: Int64[np.ndarray, " K+1"]
+    starts: Int64[np.ndarray, " E"]  # K + 1 edges
     micro_per_step: int
     identity: str
 
@@ -239,7 +249,7 @@ def _grouped(
     if config.batching is Batching.modality:
         return batching.modality(np.abs(measure), measure > 0, *shape, rng)
     if config.batching is Batching.length_bucket:
-        return batching.length_bucket(measure, *shape, config.window_steps, rng)
+        return batching.length_bucket(measure, *shape, config.window_steps, config.lockstep, rng)
     if config.batching is Batching.pack:
         return batching.pack(measure, *shape)
     return np.arange(len(measure))

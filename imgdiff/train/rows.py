@@ -92,6 +92,7 @@ class _Window:
         self.text = ""
         self.position = 0
         self._line, self._counted = 1, 0
+        self._before = 0  # characters of the current line that were let go of
         self.ended = False
 
     @property
@@ -101,6 +102,12 @@ class _Window:
         self._counted = self.position
         return self._line
 
+    @property
+    def column(self) -> int:
+        """Column of the position, from 1."""
+        newline = self.text.rfind("\n", 0, self.position)
+        return self.position - newline + (self._before if newline < 0 else 0)
+
     def more(self) -> bool:
         """Take in one chunk and let go of what is behind the position; False at the end."""
         following = next(self._texts, None)
@@ -108,6 +115,7 @@ class _Window:
             self.ended = True
             return False
         _ = self.line
+        self._before = self.column - 1
         self.text = self.text[self.position :] + following
         self.position = self._counted = 0
         return True
@@ -134,7 +142,8 @@ class _Window:
             except (RecursionError, ValueError) as error:
                 self.refuse(f"a value cannot be read: {error}", self.position)
             else:
-                if end == len(self.text) and not isinstance(value, (dict, list)) and self.more():
+                near_end = end >= len(self.text) - _LONGEST_LITERAL
+                if near_end and not isinstance(value, (dict, list)) and self.more():
                     continue  # a number may go on in the next chunk
                 self.position = end
                 return value
@@ -146,10 +155,9 @@ class _Window:
     def refuse(self, reason: str, position: int) -> Any:
         """DataError with file, line and column."""
         self.position = min(position, len(self.text))
-        column = self.position - self.text.rfind("\n", 0, self.position)
         raise DataError(
-            f"{self._path}:{self.line}:{column}: malformed JSON ({reason}). Fix the file; if it "
-            "ends too early, copy it again."
+            f"{self._path}:{self.line}:{self.column}: malformed JSON ({reason}). Fix the file; if "
+            "it ends too early, copy it again."
         )
 
 

@@ -71,6 +71,8 @@ def _record(config: TrainConfig, base: Base, planned: Planned) -> dict[str, Any]
     """What run.json says from the start; `identity` names all that the weights depend on."""
     settings = dataclasses.asdict(config)
     decisive = {key: value for key, value in settings.items() if key not in NOT_IN_IDENTITY}
+    if not config.strategy.shards:  # else a resume point fits one number of devices only
+        decisive["strategy"] = {"kind": config.strategy.kind}
     return {
         "identity": fingerprint(decisive, base.identity, planned.plan.identity),
         "finished": False,

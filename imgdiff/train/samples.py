@@ -94,6 +94,8 @@ class Draft:
     images: tuple[str, ...]
     words: int  # as LLaVA counts lengths: pieces between blanks, of questions and answers
     text_bytes: int  # at most so many UTF-8 bytes, whichever Unicode form a tokenizer takes
+    # The same of the first question alone, where it shows all images and is answered; else -1.
+    opening_bytes: int
 
 
 def parse_row(number: int, row: Any, pairs: Pairs) -> Draft:
@@ -111,7 +113,16 @@ def parse_row(number: int, row: Any, pairs: Pairs) -> Draft:
             "not Unicode", f"a text holds half a character ({error.reason}). Correct the row."
         ) from None
     words = sum(len(text.split()) for text in texts)
-    return Draft(id=name, texts=texts, images=images, words=words, text_bytes=size)
+    pictures = 1 if len(images) == PAIR and pairs is Pairs.concatenate else len(images)
+    opens = texts[0].count(IMAGE_TOKEN) == pictures and bool(texts[1].strip())
+    return Draft(
+        id=name,
+        texts=texts,
+        images=images,
+        words=words,
+        text_bytes=size,
+        opening_bytes=_most_bytes(texts[0]) if opens else -1,
+    )
 
 
 def _most_bytes(text: str) -> int:

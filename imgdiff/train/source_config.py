@@ -61,6 +61,7 @@ class SourceConfig:
     images: str | None = None  # folder that image paths are relative to; null: the file's own
     # Passes per epoch, as InternVL's repeat_time: 0.5 is the first half of the rows, 2.5 all rows
     # twice and the first half once more. Taken as a decimal number, so 0.29 of 100 rows is 29.
+    # With weights it says what the source's own epoch is; its share is then the weight's.
     repeat: float = 1.0
     cap: int | None = None  # only the first so many good rows are used (before `repeat`)
     weight: float | None = None  # share of the run, relative to the others; null: by number of rows

@@ -23,7 +23,8 @@ from imgdiff.train.flops import Arithmetic, arithmetic
 from imgdiff.train.module import FineTuning, Tally
 
 METRICS_FILE = "metrics.csv"
-LINES_PER_RUN = 10  # of progress, where there is no terminal
+LINES_PER_RUN = 10  # of progress at least, where there is no terminal
+LINE_SECONDS = 60.0  # between two of them at most
 KILO = 1000
 WINDOW = 30  # steps that the rates are taken over
 
@@ -85,6 +86,7 @@ class Steps(pl.Callback):
         self._stack = ExitStack()
         self._meter: Meter | None = None
         self._seen = 0
+        self._said = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar where the run begins or goes on."""
@@ -118,9 +120,14 @@ class Steps(pl.Callback):
             resume.save(trainer, self._output, self._seen)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Close the bar and the file, also after an error."""
+        """Close the bar."""
         self._stack.close()
-        self._metrics.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that the message is not drawn over."""
+        self._stack.close()
 
     def _gathered(self, trainer: pl.Trainer) -> Step:
         sums = _vector(self._module.take_tally())
@@ -154,7 +161,9 @@ class Steps(pl.Callback):
         if self._meter is not None:
             self._meter.advance(1, f"loss {step.loss:.3f}  {rates.text()}")
         every = max(1, self._steps // LINES_PER_RUN)
-        if not console.is_terminal and (step.number % every == 0 or step.number == self._steps):
+        due = step.number % every == 0 or time.monotonic() - self._said > LINE_SECONDS
+        if not console.is_terminal and (due or step.number == self._steps):
+            self._said = time.monotonic()
             left = (self._steps - step.number) / rates.steps if rates.steps else 0.0
             say(
                 f"step {step.number}/{self._steps}  loss {step.loss:.3f}  {rates.text()}  "
@@ -239,10 +248,9 @@ class Metrics:
             "step", "loss", *(f"loss_{name}" for name in sources), "learning_rate", "samples",
             "useful_tokens", "padding", "samples_per_second", "useful_tokens_per_second", "mfu",
         ]  # fmt: skip
-        self._file: Any = None
 
     def begin_after(self, step: int) -> list[float]:
-        """Keep the rows up to `step` and open for more; the losses of the kept rows."""
+        """Keep the rows up to `step` alone; their losses."""
         rows: list[dict[str, str]] = []
         if self._path.exists() and step:
             with self._path.open(encoding="utf-8", newline="") as file:
@@ -251,7 +259,6 @@ class Metrics:
             writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        self._file = self._path.open("a", encoding="utf-8", newline="")
         return [float(row["loss"]) for row in rows]
 
     def append(self, step: Step, rates: Rates) -> None:
@@ -260,15 +267,10 @@ class Metrics:
         for name, value in figures(step, rates, self._sources).items():
             row[name] = f"{value:.6g}" if name not in ("samples", "useful_tokens") else int(value)
         try:
-            csv.DictWriter(self._file, self._columns).writerow(row)
-            self._file.flush()
+            with self._path.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
         except OSError as error:
             raise not_written(self._path, error) from error
-
-    def close(self) -> None:
-        """Close the file where it is open."""
-        if self._file is not None:
-            self._file.close()
 
 
 def _number(row: dict[str, str]) -> int:

@@ -25,7 +25,7 @@ from imgdiff.core.identity import fingerprint
 from imgdiff.train.samples import Sample, Size, pictures_of
 from imgdiff.train.source_config import DataFile, Pairs, RowRules, SourceConfig, expand_sources
 
-TABLE_VERSION = 1  # of the file's columns and of the rules that make them
+TABLE_VERSION = 2  # of the file's columns and of the rules that make them
 SAMPLES_FILE, MANIFEST = "samples.arrow", "table.json"
 BATCH_ROWS = 4096  # of each record batch but the last
 SCHEMA = pa.schema(
@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("texts", pa.list_(pa.string())), ("images", pa.list_(pa.string())),
         ("sizes", pa.list_(pa.int32())), ("pictures", pa.int32()), ("turns", pa.int32()),
         ("words", pa.int32()), ("text_bytes", pa.int32()),
+        ("opening_bytes", pa.int32()),
     ]
 )  # fmt: skip
 _READ_BYTES = 1 << 22
@@ -128,7 +129,8 @@ class Table:
 
     def column(self, name: str) -> Int32[np.ndarray, " N"]:
         """A whole number per row: `source`, `row` (in its file), `pictures`, `turns`,
-        `words` (LLaVA's count), `text_bytes` (upper bound of the UTF-8 bytes of all texts).
+        `words` (LLaVA's count), `text_bytes` (upper bound of the UTF-8 bytes of all texts),
+        `opening_bytes` (of the first question, where it shows all images and is answered; else -1).
         """
         return np.concatenate([batch.column(name).to_numpy() for batch in self._batches])
 
@@ -158,9 +160,12 @@ def open_table(
 def _key(files: list[DataFile], contents: list[str], rules: RowRules) -> str:
     """Image folders are part of it: their files were looked at."""
     read = [
-        (file.name, file.path, content, file.root, file.config.cap, file.declared_rows)
+        (
+            file.name, file.path, content, file.root, file.config.cap, file.declared_rows,
+            file.notices,
+        )
         for file, content in zip(files, contents, strict=True)
-    ]
+    ]  # fmt: skip
     return fingerprint(TABLE_VERSION, dataclasses.asdict(rules), read)
 
 

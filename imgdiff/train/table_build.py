@@ -184,6 +184,7 @@ def _values(
         "turns": len(draft.texts) // 2,
         "words": draft.words,
         "text_bytes": draft.text_bytes,
+        "opening_bytes": draft.opening_bytes,
     }
 
 

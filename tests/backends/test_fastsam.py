@@ -17,7 +17,7 @@ from PIL import Image
 
 from imgdiff.backends import checkpoints
 from imgdiff.backends.configs import ChannelOrder, FastSamConfig
-from imgdiff.backends.fastsam import FastSam, load_ultralytics, undisturbed, weights_file
+from imgdiff.backends.fastsam import load_ultralytics, undisturbed
 from imgdiff.core.errors import BackendError, ConfigError
 from imgdiff.core.geometry import Box
 from imgdiff.mini.build import fastsam as recipe
@@ -91,7 +91,7 @@ def test_same_boxes_as_ultralytics(model: str, size: tuple[int, int]) -> None:
     from ultralytics import FastSAM
 
     with undisturbed():
-        (result,) = FastSAM(str(weights_file(model))).predict(
+        (result,) = FastSAM(str(config.weights_file())).predict(
             np.asarray(image)[..., ::-1],  # it takes arrays as blue, green, red
             imgsz=128,
             conf=config.confidence,
@@ -173,7 +173,7 @@ def test_shipped_checkpoint_finds_the_objects() -> None:
 
 @pytest.mark.skipif(not SHIPPED, reason="the trained checkpoint is not in this checkout")
 def test_shipped_checkpoint_is_small_and_tells_nothing_of_where_it_was_made() -> None:
-    file = weights_file("mini:fastsam")
+    file = FastSamConfig(model="mini:fastsam").weights_file()
     assert file.stat().st_size <= 6e6
     assert str(Path.home()).encode() not in file.read_bytes()
     load_ultralytics()
@@ -185,7 +185,7 @@ def test_shipped_checkpoint_is_small_and_tells_nothing_of_where_it_was_made() ->
 
 
 def test_weights_only_inside_with(model: str) -> None:
-    segmenter = FastSam(settings(model))
+    segmenter = settings(model).build()
     with pytest.raises(BackendError, match="inside `with`"):
         segmenter.segment(scenes(1))
     with segmenter:
@@ -221,7 +221,7 @@ def test_folder_with_two_checkpoints_asks_for_one(tmp_path: Path) -> None:
     for name in ("FastSAM-s.pt", "FastSAM-x.pt"):
         (tmp_path / name).touch()
     with pytest.raises(BackendError, match=r"found FastSAM-s\.pt, FastSAM-x\.pt\. Name the file"):
-        weights_file(str(tmp_path))
+        FastSamConfig(model=str(tmp_path)).weights_file()
 
 
 class _Command:

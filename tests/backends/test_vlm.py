@@ -142,12 +142,11 @@ def test_greedy_answer_is_that_of_the_whole_model(tiny: dict[str, Path], kind: s
         "llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration
     }[kind]  # fmt: skip
     model = loader.from_pretrained(tiny[kind], dtype=torch.float32).eval()
-    with _config(tiny[kind]).build() as chat:
-        answer = chat.chat([picture], ["What is it?"])[0]
-        family = chat._parts()
-        inputs = dict(family.processor([picture], return_tensors="pt"))
-        count = family.features([picture]).shape[1]
-        tokenizer = family.tokenizer
+    chat = VlmChat(_config(tiny[kind]))
+    answer = chat.chat([picture], ["What is it?"])[0]
+    inputs = dict(chat.family.processor([picture], return_tensors="pt"))
+    count = chat.family.features([picture]).shape[1]
+    tokenizer = chat.family.tokenizer
     ids = encode_prompt(tokenizer, "<image>\nWhat is it?", [count])
     out = model.generate(
         input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long),
@@ -158,17 +157,17 @@ def test_greedy_answer_is_that_of_the_whole_model(tiny: dict[str, Path], kind: s
 
 def test_llava_pads_to_square_and_next_takes_tiles(tiny: dict[str, Path]) -> None:
     wide = _picture(1, (69, 32))
-    with _config(tiny["llava"]).build() as chat:
-        assert chat._parts().features([wide]).shape[1] == 16
-        mean = [0.48145466, 0.4578275, 0.40821073]
-        pixels = chat._parts().processor([wide], return_tensors="pt")["pixel_values"]
+    family = VlmChat(_config(tiny["llava"])).family
+    assert family.features([wide]).shape[1] == 16
+    mean = [0.48145466, 0.4578275, 0.40821073]
+    pixels = family.processor([wide], return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, PX, PX)
     padded = pixels[0, :, 0, 0]  # the padding is CLIP's mean, so about zero after normalising
     assert padded.abs().max() < 0.02
     assert mean[0] > 0
-    with _config(tiny["llava_next"]).build() as chat:
-        assert chat._parts().features([_picture(0)]).shape[1] == 16 + 4 * 5
-        assert chat._parts().features([wide]).shape[1] == 16 + 4 * 9
+    family = VlmChat(_config(tiny["llava_next"])).family
+    assert family.features([_picture(0)]).shape[1] == 16 + 4 * 5
+    assert family.features([wide]).shape[1] == 16 + 4 * 9
 
 
 def test_text_model_answers_and_cannot_see(tiny: dict[str, Path]) -> None:
@@ -298,4 +297,3 @@ def test_template_names_match_the_config() -> None:
     from imgdiff.backends.chat_templates import TEMPLATES
 
     assert {template.value for template in ChatTemplate} == set(TEMPLATES)
-    assert isinstance(VlmConfig().build(), VlmChat)

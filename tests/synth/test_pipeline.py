@@ -251,16 +251,40 @@ def test_wrong_settings_are_named(tmp_path, override, message):
     assert not (tmp_path / "out").exists()
 
 
+# What a run without models has no use for, and what takes seconds to import.
+HEAVY = (
+    "cv2", "diffusers", "lemminflect", "pandas", "torch", "torchvision", "transformers",
+    "ultralytics",
+)  # fmt: skip
+RUN = f"""
+import json, sys
+from imgdiff.launch import compose_typed
+from imgdiff.synth.config import SynthConfig, register
+from imgdiff.synth.pipeline import run
+register()
+run(compose_typed("synth", SynthConfig, sys.argv[2:]))
+open(sys.argv[1], "w").write(json.dumps([name for name in {HEAVY} if name in sys.modules]))
+"""
+
+
 @shipped
 def test_a_changed_threshold_decides_anew_without_models(tmp_path):
-    first = synth(tmp_path, "source.limit=12", "source.split=test", out="first")
+    world = ["source.limit=12", "source.split=test"]
+    first = synth(tmp_path, *world, out="first")
     loaded = json.loads((first / "run.json").read_text())["models_loaded"]
     assert {"embedder", "segmenter", "matcher", "describer"} <= set(loaded)
-    again = synth(
-        tmp_path, "source.limit=12", "source.split=test", "rules.max_regions=1",
-        "rules.content_match.above=0.5", out="again",
+    again, imported = tmp_path / "again", tmp_path / "imported.json"
+    settings = [
+        *world, "rules.max_regions=1", "rules.content_match.above=0.5", "workers=1",
+        f"output_dir={again}", f"store_dir={tmp_path / 'store'}",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(imported), *settings],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     assert json.loads((again / "run.json").read_text())["models_loaded"] == []
+    assert json.loads(imported.read_text()) == []
     counts = [json.loads((o / "funnel.json").read_text())["samples"] for o in (first, again)]
     assert counts[1] <= counts[0]
 

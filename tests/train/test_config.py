@@ -10,7 +10,16 @@ import pytest
 
 from imgdiff.core.errors import ConfigError
 from imgdiff.launch import compose_typed
-from imgdiff.train.config import DataConfig, ModelConfig, TrainConfig, register
+from imgdiff.train.config import (
+    AssemblyConfig,
+    DataConfig,
+    ModelConfig,
+    StrategyConfig,
+    TrainConfig,
+    TuningConfig,
+    register,
+)
+from imgdiff.train.source_config import SourceConfig
 
 
 @pytest.mark.parametrize(
@@ -27,6 +36,20 @@ from imgdiff.train.config import DataConfig, ModelConfig, TrainConfig, register
         (DataConfig, {"base": None, "synth": None}, r"nothing to train on"),
         (DataConfig, {"world_samples": 0}, r"data\.world_samples=0"),
         (ModelConfig, {"max_tokens": 0}, r"model\.max_tokens=0"),
+        (ModelConfig, {"path": " "}, r"model\.path is empty"),
+        (AssemblyConfig, {"language": "v"}, r"model\.assembly names language only"),
+        (TuningConfig, {"rank": 0}, r"tuning\.rank=0"),
+        (TuningConfig, {"alpha": 0}, r"tuning\.alpha=0"),
+        (TuningConfig, {"dropout": 1.0}, r"tuning\.dropout=1\.0"),
+        (StrategyConfig, {"devices": 2}, r"strategy=single runs on one device, not 2 x 1"),
+        (StrategyConfig, {"nodes": 0}, r"nodes at least 1"),
+        (StrategyConfig, {"offload": True}, r"strategy\.offload=true needs a deepspeed"),
+        (TrainConfig, {"micro_batch_size": 3}, r"micro_batch_size=3 does not divide batch_size=8"),
+        (TrainConfig, {"save_every": 0}, r"save_every=0"),
+        (TrainConfig, {"clip_norm": -1.0}, r"clip_norm=-1\.0: must be above 0"),
+        (TrainConfig, {"epochs": 0.0}, r"epochs=0\.0"),
+        (TrainConfig, {"workers": -1}, r"workers=-1"),
+        (DataConfig, {"sources": {"base": SourceConfig(path="x")}}, r"data\.sources\.base: that"),
     ],
 )
 def test_a_bad_value_is_named(kind: type, values: dict[str, Any], message: str) -> None:
@@ -38,7 +61,7 @@ def test_the_yaml_composes_and_agrees_with_the_defaults() -> None:
     register()
     assert compose_typed("train", TrainConfig) == TrainConfig()
     changed = compose_typed("train", TrainConfig, ["data.synth=null", "max_steps=7"])
-    assert (changed.data.synth, changed.data.share, changed.max_steps) == (None, 0.0, 7)
+    assert (changed.data.synth, changed.data.share, changed.max_steps) == (None, None, 7)
     with pytest.raises(ConfigError, match="max_step"):
         compose_typed("train", TrainConfig, ["max_step=7"])
 

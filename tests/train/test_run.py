@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from imgdiff.core.errors import ConfigError
+from imgdiff.core.errors import BackendError, ConfigError, DataError, StoreError
 from imgdiff.train.config import Precision
 from imgdiff.train.run import run
 
@@ -77,7 +77,7 @@ def test_a_finished_run_is_kept_and_another_one_refused(
         run(settings(max_steps=2))
     json_file = synth_dir / "dataset" / "img_diff.json"
     json_file.write_text(json_file.read_text().replace("It is red", "It was red"))
-    with pytest.raises(ConfigError, match="other settings, data or base model"):
+    with pytest.raises(ConfigError, match=r"img_diff\.json has changed"):
         run(settings(max_steps=1))
     run(settings(max_steps=1, overwrite=True))
     assert (folder / WEIGHTS).stat().st_mtime_ns != written
@@ -98,3 +98,78 @@ def test_nothing_is_written_where_an_input_is_missing(settings: Callable[..., An
     with pytest.raises(ConfigError, match=r"data\.synth=nowhere"):
         run(config)
     assert not Path(config.output_dir).exists()
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+    settings: Callable[..., Any], checkpoint: Path, tmp_path: Path
+) -> None:
+    config_file = checkpoint / "config.json"
+    whole = json.loads(config_file.read_text())
+    cases = {
+        r"model_type='bert'; LLaVA-1\.5 \(llava\) and InternVL2": whole | {"model_type": "bert"},
+        r"format of the LLaVA repository.*imgdiff\.train\.export": {
+            "model_type": "llava",
+            "mm_vision_tower": "x",
+        },
+    }
+    config = settings()
+    for message, changed in cases.items():
+        config_file.write_text(json.dumps(changed))
+        with pytest.raises(BackendError, match=message):
+            run(config)
+    config_file.write_text(json.dumps(whole))
+    (checkpoint / "adapter_config.json").write_text("{}")
+    with pytest.raises(BackendError, match=r"holds adapters, not a model\. Merge them first"):
+        run(config)
+    assert not Path(config.output_dir).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file/run.*could not be written"):
+        run(settings(output_dir=str(tmp_path / "file" / "run")))
+
+
+def test_a_long_conversation_is_cut_and_one_without_an_answer_left_is_refused(
+    settings: Callable[..., Any], base_json: Path
+) -> None:
+    rows = json.loads(base_json.read_text())
+    rows[0]["conversations"][0]["value"] = "<image>\n" + "What color is it? " * 100
+    base_json.write_text(json.dumps(rows))
+    from imgdiff.train.config import ModelConfig
+
+    short = ModelConfig(path=settings().model.path, max_tokens=200)
+    with pytest.raises(DataError, match=r"base\.json: sample 0 .*base-0"):
+        run(settings(model=short, data={"synth": None}))
+    from imgdiff.train.source_config import OnDefect, RowRules
+
+    skipping = RowRules(defects=OnDefect.skip)
+    folder = run(settings(model=short, max_steps=2, data={"synth": None, "rules": skipping}))
+    assert (folder / WEIGHTS).is_file()
+
+
+def test_an_internvl2_trains_from_its_original_checkpoint(
+    settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    from internvl2_toy import internvl2_toy
+    from transformers import InternVLForConditionalGeneration
+
+    from imgdiff.backends.internvl2_reader import InternVl2Reader
+    from imgdiff.train.config import ModelConfig
+
+    original = internvl2_toy(tmp_path, "internlm2")
+    folder = run(
+        settings(
+            model=ModelConfig(path=str(original), max_tiles=2, max_tokens=4096),
+            max_steps=30,
+            learning_rate=1e-2,
+            data={"synth_share": None},
+        )
+    )
+    record = json.loads((folder.parent / "run.json").read_text())
+    assert record["losses"]["last"] < 0.7 * record["losses"]["first"]
+    model = InternVLForConditionalGeneration.from_pretrained(folder)
+    assert not model.config.tie_word_embeddings
+    assert InternVl2Reader(folder, 2).identity == InternVl2Reader(original, 2).identity
