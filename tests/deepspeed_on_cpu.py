@@ -1,10 +1,10 @@
 """A run of the trainer under DeepSpeed on the CPU; its real code, with Lightning's door opened.
 
-    python tests/deepspeed_on_cpu.py SETTINGS.json
+    DS_ACCELERATOR=cpu python tests/deepspeed_on_cpu.py SETTINGS.json
 
-SETTINGS: strategy, tuning, precision, devices, checkpoint, data, output, and die_after (a step
-whose resume point is the last thing the run writes; 0: none). Lightning lets DeepSpeed run on CUDA
-only, though DeepSpeed itself has a CPU accelerator (gloo).
+SETTINGS: strategy, tuning, precision, devices, checkpoint, data, output, clip, and die_after (the
+step whose resume point is the last thing the run writes; 0: none). Lightning lets DeepSpeed run on
+CUDA only, though DeepSpeed itself has a CPU accelerator (gloo).
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
-
-os.environ["DS_ACCELERATOR"] = "cpu"
-sys.path[:0] = [str(Path(__file__).parents[1])]
 
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -71,7 +68,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
         batch_size=4,
         micro_batch_size=1,
         learning_rate=1e-3,
-        clip_norm=1.0,
+        clip_norm=given["clip"],
         threads=1,
         logging=LoggingConfig(tensorboard=False),
     )
