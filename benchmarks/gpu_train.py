@@ -246,7 +246,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--spread", action="store_true", help="lengths as in LLaVA's mix")
     parser.add_argument("--batching", default="plain", choices=("plain", "pack"))
     parser.add_argument("--row-tokens", type=int, default=4096)
-    parser.add_argument("--micro", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--micro", type=int, nargs="+", help="default: 1 2 4 8 16")
     parser.add_argument("--recompute", default="both", choices=("on", "off", "both"))
     parser.add_argument("--steps", type=int, default=8, help=f"timed, after {WARM_UP}")
     parser.add_argument("--peak-tflops", type=float, help="of the device, if it is not known")
@@ -255,7 +255,7 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.tiny:
         args.size, args.tokens, args.rank, args.steps = "tiny", 64, 8, 2
-        args.micro = [2, 4]
+    args.micro = args.micro or ([2, 4] if args.tiny else [1, 2, 4, 8, 16])
     return args
 
 

@@ -1,12 +1,13 @@
 """The same model on the same data: imgdiff's trainer beside the plain Trainer of transformers.
 
-    python benchmarks/train.py                                   # CPU, two threads, ten minutes
+    python benchmarks/train.py                                   # CPU, one thread, ten minutes
     python benchmarks/train.py --scale 1 --width 2048 --layers 16 --batch 128 --steps 12 \
         --precision bfloat16 --workers 8                         # a GPU
 
 A random LLaVA, lengths spread as in LLaVA's mix665k (`train_mix.py`), full tuning, no recompute.
 Speed: useful tokens per second from the end of the first step on, reading and decoding included;
-each case is a process of its own, cases alternate, the best of the repeats counts. The peer
+each case is a process of its own, cases alternate, the best of the repeats counts. With one thread
+on a CPU seconds are CPU seconds of the process. The peer
 (`train_peer.py`) in three orders: LLaVA's own sampler, Trainer's default (shuffled), and Trainer's
 option group_by_length, which LLaVA does not use. imgdiff in its four batchings.
 Losses: 20 steps of float32 with the same micro-batches through both, and packed. There imgdiff's
@@ -240,8 +241,8 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, value in (
-        ("scale", 4), ("width", 384), ("layers", 6), ("steps", 7), ("batch", 32), ("micro", 16),
-        ("workers", 0), ("threads", 2), ("repeats", 2),
+        ("scale", 4), ("width", 256), ("layers", 4), ("steps", 6), ("batch", 32), ("micro", 16),
+        ("workers", 0), ("threads", 1), ("repeats", 2),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--precision", default="float32", choices=[p.value for p in Precision])

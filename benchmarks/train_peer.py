@@ -32,7 +32,11 @@ from imgdiff.core.images import open_rgb
 
 @dataclass
 class Watch:
-    """What a run did, step by step; the clock is read after the device has finished."""
+    """What a run did, step by step.
+
+    The clock: after the device has finished, wall time; with one thread of a CPU the CPU seconds
+    of this process, to which other load on the machine does not count.
+    """
 
     ends: list[float] = field(default_factory=list)
     useful: list[int] = field(default_factory=list)
@@ -51,7 +55,8 @@ class Watch:
         """A step ends."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
+        alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+        self.ends.append(time.process_time() if alone else time.perf_counter())
 
 
 class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
