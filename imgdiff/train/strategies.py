@@ -136,7 +136,15 @@ def _deepspeed(config: TrainConfig) -> Strategy:
     settings = deepspeed_config(config)
 
     class Sharded(DeepSpeedStrategy):
-        """Leaves the sharding of weights at loading to transformers, which knows their files."""
+        """Leaves the sharding of weights at loading to transformers, which knows their files.
+
+        And divides a loss by the number of accumulated micro-batches once: Lightning 2.6 has done
+        so when DeepSpeed does it again. AdamW hides that, clipping does not.
+        """
+
+        def backward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            """As it is, the loss not scaled once more."""
+            return super().backward(*args, scale_wrt_gas=False, **kwargs)
 
         @contextmanager
         def model_sharded_context(self) -> Iterator[None]:
