@@ -241,7 +241,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, value in (
-        ("scale", 4), ("width", 256), ("layers", 4), ("steps", 6), ("batch", 32), ("micro", 16),
+        ("scale", 4), ("width", 768), ("layers", 2), ("steps", 4), ("batch", 32), ("micro", 16),
         ("workers", 0), ("threads", 1), ("repeats", 2),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
