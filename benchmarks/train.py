@@ -159,7 +159,8 @@ def in_process(args: argparse.Namespace, folder: Path, case: str, **changes: Any
     named = {
         "case": case, "folder": str(folder), "scale": args.scale, "width": args.width,
         "layers": args.layers, "steps": args.steps, "batch": args.batch, "micro": args.micro,
-        "row_tokens": args.row_tokens, "precision": args.precision, "workers": args.workers, "threads": args.threads,
+        "row_tokens": args.row_tokens, "precision": args.precision, "workers": args.workers,
+        "threads": args.threads,
     }  # fmt: skip
     line = [sys.executable, __file__]
     for key, value in (named | changes).items():
