@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from imgdiff.train.config import Precision, Tuning
-from imgdiff.train.tuning import PROJECTOR, VISION, inner
+from imgdiff.train.tuning import PROJECTOR, VISION, inner, numel
 
 _FORWARD = 2  # one multiplication and one addition per weight and token
 # Looked up and not multiplied; the adapters; what peft keeps of a module that it has copied.
@@ -42,7 +42,7 @@ def arithmetic(model: nn.Module, tuning: Tuning) -> Arithmetic:
     weights = {"language": 0, "vision": 0, "projector": 0}
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 and not any(mark in name for mark in _NO_WORK):
-            weights[_kind(name)] += int(getattr(parameter, "ds_numel", parameter.numel()))
+            weights[_kind(name)] += numel(parameter)
     text, vision = base.config.text_config, base.config.vision_config
     if bool(getattr(base.config, "tie_word_embeddings", False)):
         weights["language"] += text.vocab_size * text.hidden_size  # the head, once more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -116,7 +117,8 @@ def parts(model: nn.Module, config: TrainConfig) -> list[Part]:
     """What trains and what does not, by part of the model, in a fixed order."""
     held: dict[str, list[tuple[str, nn.Parameter]]] = defaultdict(list)
     for name, parameter in model.named_parameters():
-        held[_part_of(name)].append((name, parameter))
+        if ".original_module." not in name:  # what peft has copied for training
+            held[_part_of(name)].append((name, parameter))
     return [_part(name, held[name], config) for name in _ORDER if name in held]
 
 
@@ -139,15 +141,18 @@ def _part(name: str, held: Sequence[tuple[str, nn.Parameter]], config: TrainConf
     return Part(
         name=name,
         tensors=len(held),
-        parameters=sum(_numel(value) for _, value in held),
-        trained=sum(_numel(value) for _, value in trained),
+        parameters=sum(numel(value) for _, value in held),
+        trained=sum(numel(value) for _, value in trained),
         rate=rate_of(trained[0][0], config) if trained else None,
         weight_decay=config.weight_decay if trained else 0.0,
     )
 
 
-def _numel(parameter: nn.Parameter) -> int:
-    # A tensor that ZeRO-3 has sharded away is empty here and says how large it really is.
+def numel(parameter: nn.Parameter) -> int:
+    """How many numbers a weight stands for, also where it is sharded away or held in 4 bits."""
+    packed = getattr(parameter, "quant_state", None)  # bitsandbytes: two numbers in a byte
+    if packed is not None:
+        return math.prod(packed.shape)
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 

@@ -14,7 +14,14 @@ from transformers import LlavaForConditionalGeneration
 from imgdiff.backends.internvl2_weights import load
 from imgdiff.core.errors import BackendError, ConfigError
 from imgdiff.train.config import Tuning, TuningConfig
-from imgdiff.train.tuning import inner, parameter_groups, parts, prepare, set_modes
+from imgdiff.train.tuning import (
+    inner,
+    numel,
+    parameter_groups,
+    parts,
+    prepare,
+    set_modes,
+)
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -105,3 +112,17 @@ def test_the_table_counts_every_parameter_once(model: Any, settings: Callable[..
     assert sum(part.parameters for part in found.values()) == total
     assert (found["vision tower"].trained, found["vision tower"].rate) == (0, None)
     assert found["head"].trained == found["head"].parameters > 0
+
+
+def test_a_projector_that_peft_copies_is_counted_once(
+    model: Any, settings: Callable[..., Any]
+) -> None:
+    projector = sum(value.numel() for value in model.model.multi_modal_projector.parameters())
+    found = {part.name: part for part in parts(prepare(model, lora()), settings())}
+    assert (found["projector"].parameters, found["projector"].trained) == (projector, projector)
+
+
+def test_four_bit_weights_count_as_what_they_stand_for() -> None:
+    packed: Any = torch.nn.Parameter(torch.zeros(32, 1, dtype=torch.uint8), requires_grad=False)
+    packed.quant_state = type("State", (), {"shape": torch.Size((8, 8))})()
+    assert numel(packed) == 64
