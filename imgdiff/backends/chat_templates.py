@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+
 from imgdiff.core.errors import BackendError, DataError
 
 IMAGE_TOKEN = "<image>"
@@ -211,11 +213,8 @@ def _encode_chunk(
     """Ids and labels of text that begins at character `start` of the whole."""
     coded = tokenizer(chunk, add_special_tokens=False, return_offsets_mapping=True)
     ids = [int(token) for token in coded["input_ids"]]
-    labels = [
-        token if _inside(start + left, start + right, answers) else IGNORED
-        for token, (left, right) in zip(ids, coded["offset_mapping"], strict=True)
-    ]
-    return ids, labels
+    offsets_T2 = np.asarray(coded["offset_mapping"], dtype=np.int64).reshape(-1, 2) + start
+    return ids, np.where(_inside(offsets_T2, answers), ids, IGNORED).tolist() if ids else []
 
 
 def _check_encodable(text: str) -> None:
@@ -229,5 +228,10 @@ def _check_encodable(text: str) -> None:
         ) from None
 
 
-def _inside(left: int, right: int, spans: Sequence[tuple[int, int]]) -> bool:
-    return any(start <= left and right <= end for start, end in spans)
+def _inside(offsets_T2: Any, spans: Sequence[tuple[int, int]]) -> Any:
+    """Whether each token lies in one of the spans, which are in order and do not touch."""
+    if not spans:
+        return np.zeros(len(offsets_T2), dtype=bool)
+    starts, ends = np.asarray(spans).T
+    last = np.searchsorted(starts, offsets_T2[:, 0], side="right") - 1
+    return (last >= 0) & (offsets_T2[:, 1] <= ends[last])

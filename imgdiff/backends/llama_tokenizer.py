@@ -10,6 +10,8 @@ from typing import Any
 from imgdiff.backends.chat_templates import image_token_id
 from imgdiff.core.files import read_json
 
+_ANY_LENGTH = 1 << 30  # cutting is the caller's; the tokenizer would only warn
+
 
 def open_llama_tokenizer(folder: Path) -> Any:
     """The tokenizer of a checkpoint folder, cutting texts as the authors' code does.
@@ -49,4 +51,5 @@ def without_added_tokens(tokenizer: Any, words: int) -> Any:
         table["model"]["vocab"] = {word: id_ for word, id_ in model.items() if id_ < words}
     stripped = copy.deepcopy(tokenizer)
     stripped._tokenizer = Tokenizer.from_str(json.dumps(table))
+    stripped.model_max_length = _ANY_LENGTH
     return stripped
