@@ -26,7 +26,6 @@ class PlannedData(pl.LightningDataModule):
     def __init__(self, planned: Planned, reader: Reader, config: TrainConfig) -> None:
         super().__init__()
         self._planned, self._reader, self._config = planned, reader, config
-        self._sampler: PlanBatches | None = None
         self._start = 0
 
     def train_dataloader(self) -> DataLoader[Item]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from imgdiff.backends import internvl2_config
+from imgdiff.backends.adapters import holds_adapters
 from imgdiff.backends.chat_templates import TEMPLATES
 from imgdiff.backends.checkpoints import Needed, content_identity, locate, require
 from imgdiff.backends.loading import loading
@@ -21,7 +23,7 @@ from imgdiff.train.config import AssemblyConfig, ModelConfig, Precision, TrainCo
 from imgdiff.train.tuning import prepare
 
 KEY = "model.path"
-INTERNVL = ("internvl", "internvl_chat")  # converted to transformers, and as released
+INTERNVL = (internvl2_config.CONVERTED, internvl2_config.ORIGINAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ def find_base(config: ModelConfig, cache: Path) -> Base:
 
 
 def _model_type(name: str, folder: Path) -> str:
-    if (folder / "adapter_config.json").is_file():
+    if holds_adapters(folder):
         raise BackendError(
             f"{KEY}={name}: holds adapters, not a model. Merge them first: `python -m "
             f"imgdiff.train.export checkpoint={name} output_dir=FOLDER`, then train from FOLDER."
@@ -129,39 +131,39 @@ def _weights(config: TrainConfig, base: Base, dtype: torch.dtype) -> Any:
         "dtype": dtype,
         "attn_implementation": config.model.attention.value,
     }
-    if config.tuning.kind is Tuning.qlora:
+    quantised = config.tuning.kind is Tuning.qlora
+    if quantised:
         options["quantization_config"] = _four_bits()
     if base.is_internvl:
-        return _internvl(base, options)
+        return _internvl(base, options, quantised=quantised)
     from transformers import LlavaForConditionalGeneration
 
     return LlavaForConditionalGeneration.from_pretrained(base.folder, **options)
 
 
-def _internvl(base: Base, options: dict[str, Any]) -> Any:
-    from imgdiff.backends.internvl2_weights import load
+def _internvl(base: Base, options: dict[str, Any], *, quantised: bool) -> Any:
+    from imgdiff.backends.internvl2_weights import load, refuse_silent_tie
 
-    if "quantization_config" in options:
+    if not quantised:
+        model = load(base.folder, options["dtype"])
+        model.set_attn_implementation(options["attn_implementation"])
+        return model
+    if base.model_type == internvl2_config.ORIGINAL:
         raise ConfigError(
-            "tuning=qlora: an InternVL2 is converted while it loads and cannot be quantised on the "
-            "way. Export it once (`python -m imgdiff.train.export format=hf`) and train from that."
+            f"tuning=qlora: {base.name} is converted while it loads and cannot be quantised on the "
+            f"way. Convert it once (`python -m imgdiff.train.export checkpoint={base.name} "
+            "format=hf output_dir=FOLDER`) and set model.path=FOLDER."
         )
-    model = load(base.folder, options["dtype"])
-    model.set_attn_implementation(options["attn_implementation"])
-    return model
+    from transformers import InternVLForConditionalGeneration
+
+    refuse_silent_tie(base.folder)
+    return InternVLForConditionalGeneration.from_pretrained(base.folder, **options)
 
 
 def _four_bits() -> Any:
     """QLoRA's own settings: NF4, constants quantised too, products in bfloat16."""
-    import importlib.util
-
     from transformers import BitsAndBytesConfig
 
-    if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            "tuning=qlora: needs a GPU and the package bitsandbytes (`pip install bitsandbytes`). "
-            "Use tuning=lora."
-        )
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

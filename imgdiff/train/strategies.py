@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 
 from imgdiff.core.errors import ConfigError
-from imgdiff.train.config import Precision, StrategyConfig, StrategyKind, TrainConfig
+from imgdiff.train.config import Precision, StrategyConfig, StrategyKind, TrainConfig, Tuning
 
 PRECISIONS = {Precision.bfloat16: "bf16-mixed", Precision.float32: "32-true"}
 ZERO_STAGE = {StrategyKind.deepspeed_zero2: 2, StrategyKind.deepspeed_zero3: 3}
@@ -56,16 +56,25 @@ def check_hardware(config: TrainConfig) -> None:
         )
     if gpus and devices_of(strategy) > gpus:
         raise ConfigError(f"strategy.devices={strategy.devices}: this machine has {gpus} GPU(s)")
-    if kind in ZERO_STAGE and importlib.util.find_spec("deepspeed") is None:
+    if kind in ZERO_STAGE and not _has("deepspeed"):
         raise ConfigError(
             f"strategy={kind.value}: the package deepspeed is not installed. "
             "Install it with `pip install 'imgdiff[deepspeed]'`, or use strategy=fsdp."
+        )
+    if config.tuning.kind is Tuning.qlora and not (gpus and _has("bitsandbytes")):
+        raise ConfigError(
+            "tuning=qlora: needs a GPU and the package bitsandbytes (`pip install bitsandbytes`). "
+            "Use tuning=lora."
         )
     if config.precision is Precision.bfloat16 and gpus and not torch.cuda.is_bf16_supported():
         raise ConfigError(
             f"precision=bfloat16: {torch.cuda.get_device_name()} has no bfloat16. "
             "Set precision=float32."
         )
+
+
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def build_strategy(config: TrainConfig) -> Strategy | str:

@@ -69,20 +69,13 @@ def test_llava_at_800_tokens(
     assert found / TERA == pytest.approx(tera, abs=0.1)
 
 
-def test_adapters_change_no_count() -> None:
-    """They are 5 % of the weights at rank 128, and progress is that of the model."""
+@pytest.mark.parametrize("train_projector", [False, True])
+def test_adapters_and_a_copied_projector_change_no_count(train_projector: bool) -> None:
+    """Adapters are 5 % of the weights at rank 128, and progress is that of the model."""
     bare = shaped(VICUNA_7B | {"num_hidden_layers": 2})
     before = arithmetic(bare, Tuning.lora)
     with torch.device("meta"):
-        adapted = prepare(bare, TuningConfig(kind=Tuning.lora, train_projector=False))
-    assert arithmetic(adapted, Tuning.lora) == before
-
-
-def test_a_copied_projector_is_counted_once() -> None:
-    bare = shaped(VICUNA_7B | {"num_hidden_layers": 2})
-    before = arithmetic(bare, Tuning.lora)
-    with torch.device("meta"):
-        adapted = prepare(bare, TuningConfig(kind=Tuning.lora, train_projector=True))
+        adapted = prepare(bare, TuningConfig(kind=Tuning.lora, train_projector=train_projector))
     assert arithmetic(adapted, Tuning.lora) == before
 
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from imgdiff.core.errors import ConfigError
-from imgdiff.train.config import Precision, StrategyConfig, StrategyKind
+from imgdiff.train.config import Precision, StrategyConfig, StrategyKind, Tuning, TuningConfig
+from imgdiff.train.run import run
 from imgdiff.train.strategies import accumulation, build_trainer, check_hardware, deepspeed_config
 
 ON_CPU = not torch.cuda.is_available()
@@ -52,6 +53,16 @@ def test_what_needs_a_gpu_says_so(settings: Callable[..., Any], kind: str) -> No
     config = settings(strategy=strategy(kind, devices=2), micro_batch_size=2)
     with pytest.raises(ConfigError, match=rf"strategy={kind}: needs CUDA devices"):
         check_hardware(config)
+
+
+@pytest.mark.skipif(not ON_CPU, reason="needs a machine without a GPU")
+def test_qlora_needs_a_gpu_and_says_so_before_anything_is_written(
+    settings: Callable[..., Any],
+) -> None:
+    config = settings(tuning=TuningConfig(kind=Tuning.qlora))
+    with pytest.raises(ConfigError, match=r"tuning=qlora: needs a GPU .*bitsandbytes"):
+        run(config)
+    assert not Path(config.output_dir).exists()
 
 
 def test_bfloat16_is_refused_where_the_gpu_has_none(
