@@ -109,7 +109,6 @@ def settings(args: argparse.Namespace, micro: int, *, recompute: bool) -> TrainC
         tuning=TuningConfig(kind=Tuning(args.tuning), rank=args.rank, alpha=2 * args.rank),
         batch_size=micro, micro_batch_size=micro, learning_rate=2e-4, projector_learning_rate=2e-5,
         precision=Precision.bfloat16, threads=torch.get_num_threads(),
-        row_tokens=max(args.row_tokens, 2 * args.tokens),
     )  # fmt: skip
 
 
@@ -156,8 +155,8 @@ class Stopwatch(pl.Callback):
             return
         self.samples += batch.samples
         self.placed += batch.input_ids.numel()
-        self.useful += int(tally.useful)
-        self.squares += int(tally.squares)
+        self.useful += tally.useful
+        self.squares += tally.squares
         self.views += batch.views
         if n + 1 == trainer.max_steps:
             _wait()
@@ -201,7 +200,7 @@ def train(args: argparse.Namespace, config: TrainConfig) -> tuple[FineTuning, St
     """A run of imgdiff's parts over batches that lie ready."""
     steps = WARM_UP + args.steps
     samples = list(items(args, steps * config.batch_size))
-    packed = PackedCollator(pad_id=PAD_ID, max_row_tokens=config.row_tokens)
+    packed = PackedCollator()
     collate = packed if args.batching == "pack" else PaddedCollator(pad_id=PAD_ID)
     loader = torch.utils.data.DataLoader(
         samples, batch_size=config.batch_size, collate_fn=collate,  # type: ignore[arg-type]
@@ -245,7 +244,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=800)
     parser.add_argument("--spread", action="store_true", help="lengths as in LLaVA's mix")
     parser.add_argument("--batching", default="plain", choices=("plain", "pack"))
-    parser.add_argument("--row-tokens", type=int, default=4096)
     parser.add_argument("--micro", type=int, nargs="+", help="default: 1 2 4 8 16")
     parser.add_argument("--recompute", default="both", choices=("on", "off", "both"))
     parser.add_argument("--steps", type=int, default=8, help=f"timed, after {WARM_UP}")

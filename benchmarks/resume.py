@@ -50,7 +50,7 @@ class Case:
     def settings(self) -> list[str]:
         """What the weights depend on: cases that agree here share an unbroken run."""
         micro = MICRO[self.accumulation] if self.devices == 1 else MICRO[2]
-        chosen = [micro, f"batching={self.batching}", "row_tokens=2048"]
+        chosen = [micro, f"batching={self.batching}"]
         return chosen + (["strategy=ddp", "strategy.devices=2"] if self.devices > 1 else [])
 
 

@@ -63,7 +63,7 @@ def settings(args: argparse.Namespace, batching: Batching) -> TrainConfig:
         model=ModelConfig(path=str(folder / "model"), max_tokens=shape.max_tokens),
         data=DataConfig(base=str(folder / "data" / "mix.json"), synth=None, synth_share=None),
         max_steps=args.steps, batch_size=args.batch, micro_batch_size=args.micro,
-        batching=batching, row_tokens=args.row_tokens or 2 * shape.max_tokens, learning_rate=RATE,
+        batching=batching, learning_rate=RATE,
         precision=Precision(args.precision), save_every=args.steps, workers=args.workers,
         threads=args.threads, logging=LoggingConfig(tensorboard=False),
     )  # fmt: skip
@@ -109,7 +109,7 @@ def run_imgdiff(args: argparse.Namespace, batching: Batching) -> train_peer.Watc
         def on_train_batch_end(
             self, trainer: Any, module: Any, out: Any, batch: Any, n: int
         ) -> None:
-            watch.batch(int(batch.lengths.sum()), batch.input_ids.numel())
+            watch.batch(sum(batch.lengths), batch.input_ids.numel())
             if (n + 1) % trainer.accumulate_grad_batches == 0:
                 watch.step()
 
@@ -159,7 +159,7 @@ def in_process(args: argparse.Namespace, folder: Path, case: str, **changes: Any
     named = {
         "case": case, "folder": str(folder), "scale": args.scale, "width": args.width,
         "layers": args.layers, "steps": args.steps, "batch": args.batch, "micro": args.micro,
-        "row_tokens": args.row_tokens, "precision": args.precision, "workers": args.workers,
+        "precision": args.precision, "workers": args.workers,
         "threads": args.threads,
     }  # fmt: skip
     line = [sys.executable, __file__]
@@ -243,7 +243,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, value in (
         ("scale", 4), ("width", 768), ("layers", 2), ("steps", 10), ("batch", 32), ("micro", 16),
-        ("workers", 0), ("threads", 1), ("repeats", 2), ("row-tokens", 0),
+        ("workers", 0), ("threads", 1), ("repeats", 2),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--precision", default="float32", choices=[p.value for p in Precision])

@@ -1,10 +1,11 @@
 """From places of a plan to batches of tensors: the data set, and two ways to lay samples out.
 
-B samples of a micro-batch, T tokens of the longest row, R packed rows, K image views of S x S px.
+B samples of a micro-batch in R rows of T tokens, K image views of S x S px.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,17 +19,19 @@ from imgdiff.backends.chat_templates import IGNORED
 from imgdiff.backends.readers import Reader
 from imgdiff.core.errors import DataError
 from imgdiff.train.config import TrainConfig
-from imgdiff.train.packing import rows_of
-from imgdiff.train.plan import Batching, Plan
+from imgdiff.train.plan import Plan
 from imgdiff.train.table import Table
 
 PADDING_SOURCE = -1
+MARK_BYTES = 5  # sums over 8,192 samples stay exact in float64
 
 
 class MicroBatch(NamedTuple):
     """What one forward pass takes. A tuple, so that pinning and moving to a device see into it.
 
-    `position_ids` None: one sample per row, counted from 0. `pixel_values` None: no image.
+    `position_ids` None: one sample per row, filled on the right. Else one row holds all samples end
+    to end. `pixel_values` None: no image. Lengths are plain numbers: reading them off a device
+    would wait for all that it has still to do.
     """
 
     input_ids: Int[Tensor, "R T"]
@@ -36,7 +39,8 @@ class MicroBatch(NamedTuple):
     sources: Int[Tensor, "R T"]  # number of the source; PADDING_SOURCE where a row is filled
     position_ids: Int[Tensor, "R T"] | None
     pixel_values: Float[Tensor, "K 3 S S"] | None
-    lengths: Int[Tensor, " B"]  # tokens of each sample
+    lengths: tuple[int, ...]  # tokens of each of the B samples
+    seen: int  # see `Item.mark`, summed over the samples
 
     @property
     def samples(self) -> int:
@@ -57,6 +61,7 @@ class Item:
     labels: Int[Tensor, " L"]
     views: Float[Tensor, "K 3 S S"]
     source: int
+    mark: int = 0  # of 40 bits, from place and id: equal sums over a step tell equal samples
 
 
 class PlannedSamples(Dataset[Item]):
@@ -90,6 +95,7 @@ class PlannedSamples(Dataset[Item]):
             labels=torch.tensor(labels),
             views=self._reader.views(images),
             source=sample.source,
+            mark=_mark(place, sample.id),
         )
 
 
@@ -104,77 +110,69 @@ class PaddedCollator:
     pad_id: int
 
     def __call__(self, items: Sequence[Item]) -> MicroBatch:
-        """R = B rows."""
+        """R = B rows as long as the longest sample."""
         longest = max(len(item.input_ids) for item in items)
-        rows = [_laid([item], longest, self.pad_id) for item in items]
-        return _micro_batch(rows, items, positions=False)
+        shape = (len(items), longest)
+        batch = _micro_batch(
+            items,
+            input_ids=torch.full(shape, self.pad_id),
+            labels=torch.full(shape, IGNORED),
+            sources=torch.full(shape, PADDING_SOURCE),
+        )
+        for row, item in enumerate(items):
+            length = len(item.input_ids)
+            batch.input_ids[row, :length] = item.input_ids
+            batch.labels[row, 1:length] = item.labels[1:]
+            batch.sources[row, :length] = item.source
+        return batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedCollator:
-    """Samples end to end in few rows of at most `max_row_tokens`.
+    """All samples end to end in one row, nothing filled.
 
-    `position_ids` begin at 0 with every sample and with the filling at a row's end (a segment of
-    its own); without an attention mask and with `use_cache=False`, transformers then keeps the
-    samples apart. The first token of a sample has no label: it would be predicted from its
-    predecessor. `pixel_values` are in the order in which the images stand in the rows.
+    `position_ids` begin at 0 with every sample. The first token of a sample has no label: it would
+    be predicted from its predecessor.
     """
 
-    pad_id: int
-    max_row_tokens: int
-
     def __call__(self, items: Sequence[Item]) -> MicroBatch:
-        """R rows, as few as the limit allows, of nearly equal length."""
-        placed = [
-            [items[index] for index in row]
-            for row in rows_of([len(item.input_ids) for item in items], self.max_row_tokens)
-        ]
-        longest = max(sum(len(item.input_ids) for item in row) for row in placed)
-        rows = [_laid(row, longest, self.pad_id) for row in placed]
-        return _micro_batch(rows, [item for row in placed for item in row], positions=True)
+        """R = 1 row."""
+        labels = [torch.cat([item.labels.new_tensor([IGNORED]), item.labels[1:]]) for item in items]
+        positions = [torch.arange(len(item.input_ids)) for item in items]
+        batch = _micro_batch(
+            items,
+            input_ids=torch.cat([item.input_ids for item in items])[None],
+            labels=torch.cat(labels)[None],
+            sources=torch.cat(
+                [item.labels.new_full(item.labels.shape, item.source) for item in items]
+            )[None],
+        )
+        return batch._replace(position_ids=torch.cat(positions)[None])
 
 
 def collator_of(config: TrainConfig, pad_id: int) -> PaddedCollator | PackedCollator:
     """How a run with these settings lays out its micro-batches."""
-    if config.batching is Batching.pack:
-        return PackedCollator(pad_id=pad_id, max_row_tokens=config.row_tokens)
-    return PaddedCollator(pad_id=pad_id)
+    return PackedCollator() if config.without_padding else PaddedCollator(pad_id=pad_id)
 
 
-class _Row(NamedTuple):
-    input_ids: Int[Tensor, " T"]
-    labels: Int[Tensor, " T"]
-    sources: Int[Tensor, " T"]
-    position_ids: Int[Tensor, " T"]
-
-
-def _laid(items: Sequence[Item], length: int, pad_id: int) -> _Row:
-    """Samples end to end, filled on the right."""
-    row = _Row(
-        input_ids=torch.full((length,), pad_id),
-        labels=torch.full((length,), IGNORED),
-        sources=torch.full((length,), PADDING_SOURCE),
-        position_ids=torch.zeros(length, dtype=torch.long),
-    )
-    start = 0
-    for item in items:
-        end = start + len(item.input_ids)
-        row.input_ids[start:end] = item.input_ids
-        row.labels[start + 1 : end] = item.labels[1:]
-        row.position_ids[start:end] = torch.arange(end - start)
-        row.sources[start:end] = item.source
-        start = end
-    row.position_ids[start:] = torch.arange(length - start)
-    return row
-
-
-def _micro_batch(rows: Sequence[_Row], items: Sequence[Item], *, positions: bool) -> MicroBatch:
+def _micro_batch(
+    items: Sequence[Item],
+    input_ids: Int[Tensor, "R T"],
+    labels: Int[Tensor, "R T"],
+    sources: Int[Tensor, "R T"],
+) -> MicroBatch:
     views = [item.views for item in items if len(item.views)]
     return MicroBatch(
-        input_ids=torch.stack([row.input_ids for row in rows]),
-        labels=torch.stack([row.labels for row in rows]),
-        sources=torch.stack([row.sources for row in rows]),
-        position_ids=torch.stack([row.position_ids for row in rows]) if positions else None,
+        input_ids=input_ids,
+        labels=labels,
+        sources=sources,
+        position_ids=None,
         pixel_values=torch.cat(views) if views else None,
-        lengths=torch.tensor([len(item.input_ids) for item in items]),
+        lengths=tuple(len(item.input_ids) for item in items),
+        seen=sum(item.mark for item in items),
     )
+
+
+def _mark(place: int, sample: str) -> int:
+    digest = hashlib.blake2b(f"{place}:{sample}".encode(), digest_size=MARK_BYTES).digest()
+    return int.from_bytes(digest, "big")

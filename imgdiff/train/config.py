@@ -214,7 +214,8 @@ class TrainConfig:
     # of a recipe. null: batch_size.
     micro_batch_size: int | None = None
     batching: Batching = Batching.plain
-    row_tokens: int = 4096  # of a packed row, batching=pack
+    # Samples of a micro-batch end to end in one row, without padding; null: for batching=pack.
+    padding_free: bool | None = None
     bucket_steps: int = 16  # that are sorted together, batching=length_bucket
     # Micro-batches of a step that are of like length, batching=length_bucket: as many as there are
     # devices, so that none waits.
@@ -232,7 +233,7 @@ class TrainConfig:
     threads: int = 2  # of the CPU; results are reproducible for one number of threads
 
     def __post_init__(self) -> None:
-        counts = ("batch_size", "threads", "save_every", "row_tokens", "bucket_steps", "lockstep")
+        counts = ("batch_size", "threads", "save_every", "bucket_steps", "lockstep")
         for key in counts:
             _at_least(key, getattr(self, key), 1)
         for key in ("max_steps", "micro_batch_size"):
@@ -253,6 +254,23 @@ class TrainConfig:
                 f"micro_batch_size={self.micro_batch_size} does not divide batch_size="
                 f"{self.batch_size}. Choose a divisor."
             )
+
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        if self.without_padding and self.model.attention is Attention.eager:
+            raise ConfigError(
+                "model.attention=eager cannot keep samples apart that share a row (batching="
+                f"{self.batching.value}, padding_free={self.padding_free}). Set model.attention="
+                "sdpa or flash_attention_2, or padding_free=false."
+            )
+
+    @property
+    def without_padding(self) -> bool:
+        """Whether the samples of a micro-batch lie end to end in one row."""
+        if self.padding_free is None:
+            return self.batching is Batching.pack
+        return self.padding_free
 
     @property
     def micro_samples(self) -> int:

@@ -15,11 +15,19 @@ from imgdiff.backends.chat_templates import TEMPLATES
 from imgdiff.backends.checkpoints import Needed, content_identity, locate, require
 from imgdiff.backends.loading import loading
 from imgdiff.backends.readers import LlavaReader, Reader
+from imgdiff.backends.segment_attention import attend_by_segment
 from imgdiff.core.console import say
 from imgdiff.core.errors import BackendError, ConfigError
 from imgdiff.core.files import read_json
 from imgdiff.core.identity import fingerprint
-from imgdiff.train.config import AssemblyConfig, ModelConfig, Precision, TrainConfig, Tuning
+from imgdiff.train.config import (
+    AssemblyConfig,
+    Attention,
+    ModelConfig,
+    Precision,
+    TrainConfig,
+    Tuning,
+)
 from imgdiff.train.tuning import prepare
 
 KEY = "model.path"
@@ -115,6 +123,8 @@ def load_model(config: TrainConfig, base: Base) -> nn.Module:
     dtype = torch.bfloat16 if half and adapted else torch.float32
     with loading(KEY, base.name):
         model = _weights(config, base, dtype)
+    if config.without_padding and config.model.attention is Attention.sdpa:
+        attend_by_segment(model.model.language_model)
     if half:
         model.model.vision_tower.to(torch.bfloat16)
     tuned = prepare(model, config.tuning)

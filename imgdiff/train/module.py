@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imgdiff.backends.chat_templates import IGNORED
+from imgdiff.backends.segment_attention import LENGTHS
 from imgdiff.core.identity import seed_for
 from imgdiff.train.collate import MicroBatch
-from imgdiff.train.config import TrainConfig
+from imgdiff.train.config import Attention, TrainConfig
 from imgdiff.train.schedule import rate_factor
 from imgdiff.train.tuning import inner, parameter_groups, set_modes, trained_names
 
@@ -27,10 +28,11 @@ class Tally:
     losses: Float[Tensor, ""]  # of micro-batch means
     token_losses: Float[Tensor, " N"]  # by source
     tokens: Int[Tensor, " N"]  # supervised, by source
-    useful: Int[Tensor, ""]  # tokens that are not padding
-    squares: Float[Tensor, ""]  # of the lengths of the samples
     micro_batches: int
     samples: int
+    seen: int  # which samples, see `collate.Item.mark`
+    useful: int  # tokens that are not padding
+    squares: int  # of the lengths of the samples
     placed: int  # tokens with padding
     views: int  # of images
 
@@ -93,10 +95,12 @@ class FineTuning(pl.LightningModule):
         return losses.mean() + self._blank_image(batch, hidden)
 
     def _hidden(self, batch: MicroBatch) -> Float[Tensor, "R T H"]:
-        """Last hidden states. Rows end in padding, which nothing before it can see."""
+        """Last hidden states. Padding ends a row, where nothing before it can see it."""
         inputs: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
         if batch.position_ids is not None:
             inputs["position_ids"] = batch.position_ids
+            if self.config.model.attention is Attention.sdpa:
+                inputs[LENGTHS] = batch.lengths
         if batch.pixel_values is not None:
             inputs["pixel_values"] = batch.pixel_values
         return inner(self.model).model(**inputs).last_hidden_state
@@ -123,10 +127,11 @@ class FineTuning(pl.LightningModule):
             losses=losses.mean(),
             token_losses=zeros.index_add(0, sources, losses),
             tokens=torch.bincount(sources, minlength=self._sources),
-            useful=batch.lengths.sum(),
-            squares=(batch.lengths.double() ** 2).sum(),
             micro_batches=1,
             samples=batch.samples,
+            seen=batch.seen,
+            useful=sum(batch.lengths),
+            squares=sum(length * length for length in batch.lengths),
             placed=batch.input_ids.numel(),
             views=batch.views,
         )

@@ -41,6 +41,7 @@ class Step:
     useful_tokens: int
     placed_tokens: int
     operations: float  # floating-point, see flops.py
+    seen: int  # tells which samples: equal for equal samples in equal places of the plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,7 @@ class Steps(pl.Callback):
 
     def _step(self, sums: list[float]) -> Step:
         count = len(self._sources)
-        losses, useful, squares, micro_batches, samples, placed, views = sums[:_SCALARS]
+        losses, micro_batches, samples, seen, useful, squares, placed, views = sums[:_SCALARS]
         by_source = zip(sums[_SCALARS : _SCALARS + count], sums[_SCALARS + count :], strict=True)
         work = self._arithmetic
         return Step(
@@ -149,6 +150,7 @@ class Steps(pl.Callback):
             useful_tokens=int(useful),
             placed_tokens=int(placed),
             operations=work.step(int(useful), int(squares), int(views)) if work else 0.0,
+            seen=int(seen),
         )
 
     def _write(self, trainer: pl.Trainer, step: Step) -> None:
@@ -171,17 +173,18 @@ class Steps(pl.Callback):
             )
 
 
-_SCALARS = 7  # of `_vector`, before the figures by source
+_SCALARS = 8  # of `_vector`, before the figures by source
 
 
 def _vector(tally: Tally) -> torch.Tensor:
     """A tally as one float64 tensor: sums of integers stay exact."""
-    counts = (tally.micro_batches, tally.samples, tally.placed, tally.views)
-    where = tally.losses.device
-    parts = (
-        tally.losses[None], tally.useful[None], tally.squares[None],
-        torch.tensor(counts, device=where), tally.token_losses, tally.tokens,
+    counts = (
+        tally.micro_batches, tally.samples, tally.seen, tally.useful, tally.squares,
+        tally.placed, tally.views,
     )  # fmt: skip
+    where = tally.losses.device
+    numbers = torch.tensor(counts, dtype=torch.float64, device=where)
+    parts = (tally.losses[None], numbers, tally.token_losses, tally.tokens)
     return torch.cat([part.to(where, torch.float64) for part in parts])
 
 
@@ -247,6 +250,7 @@ class Metrics:
         self._columns = [
             "step", "loss", *(f"loss_{name}" for name in sources), "learning_rate", "samples",
             "useful_tokens", "padding", "samples_per_second", "useful_tokens_per_second", "mfu",
+            "seen",
         ]  # fmt: skip
 
     def begin_after(self, step: int) -> list[float]:
@@ -263,7 +267,7 @@ class Metrics:
 
     def append(self, step: Step, rates: Rates) -> None:
         """One row. A full disk raises StoreError."""
-        row: dict[str, object] = {"step": step.number}
+        row: dict[str, object] = {"step": step.number, "seen": f"{step.seen:014x}"}
         for name, value in figures(step, rates, self._sources).items():
             row[name] = f"{value:.6g}" if name not in ("samples", "useful_tokens") else int(value)
         try:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from imgdiff.backends.chat_templates import IGNORED
 from imgdiff.backends.readers import Reader
+from imgdiff.backends.segment_attention import attend_by_segment
 from imgdiff.core.errors import DataError
 from imgdiff.train.collate import Item, PackedCollator, PaddedCollator, PlannedSamples
 from imgdiff.train.plan import Batching, Plan, PlanBatches, PlanConfig, make_plan
@@ -28,6 +29,7 @@ def item(ids: list[int], source: int = 0, views: int = 0) -> Item:
         labels=tokens.clone(),
         views=torch.full((views, 3, 2, 2), float(ids[0])),
         source=source,
+        mark=ids[0],
     )
 
 
@@ -39,7 +41,8 @@ def test_padded_known_answer() -> None:
     assert batch.input_ids.tolist() == [[1, 2, 3], [4, 5, PAD], [6, PAD, PAD]]
     none = IGNORED
     assert batch.labels.tolist() == [[none, 2, 3], [none, 5, none], [none] * 3]
-    assert batch.lengths.tolist() == [3, 2, 1]
+    assert batch.lengths == (3, 2, 1)
+    assert batch.seen == 1 + 4 + 6
     assert batch.sources.tolist() == [[0, 0, 0], [1, 1, -1], [2, -1, -1]]
     assert batch.position_ids is None
     assert (batch.samples, batch.views) == (3, 3)
@@ -48,20 +51,16 @@ def test_padded_known_answer() -> None:
 
 
 def test_packed_known_answer() -> None:
-    batch = PackedCollator(pad_id=PAD, max_row_tokens=4)(ITEMS)
+    batch = PackedCollator()(ITEMS)
     none = IGNORED
-    assert batch.input_ids.tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert batch.labels.tolist() == [[none, 2, 3], [none, 5, none]]
-    assert batch.position_ids.tolist() == [[0, 1, 2], [0, 1, 0]]
-    assert batch.sources.tolist() == [[0, 0, 0], [1, 1, 2]]
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5, 6]]
+    assert batch.labels.tolist() == [[none, 2, 3, none, 5, none]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1, 0]]
+    assert batch.sources.tolist() == [[0, 0, 0, 1, 1, 2]]
+    assert batch.lengths == (3, 2, 1)
+    assert (batch.samples, batch.views, batch.seen) == (3, 3, 11)
     assert batch.pixel_values[:, 0, 0, 0].tolist() == [1, 6, 6]
-    filled = PackedCollator(pad_id=PAD, max_row_tokens=3)([*ITEMS, item([7, 8, 7])])
-    assert filled.input_ids.tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 7]]
-    tail = PackedCollator(pad_id=PAD, max_row_tokens=5)([item([1, 2, 3, 4, 5]), item([6, 7, 8])])
-    assert tail.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, PAD, PAD]]
-    assert tail.position_ids.tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 0, 1]]
-    assert tail.sources.tolist()[1] == [0, 0, 0, -1, -1]
-    assert tail.labels.tolist()[1] == [none, 7, 8, none, none]
+    assert ITEMS[0].labels.tolist() == [1, 2, 3]  # what came in is left as it was
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +92,7 @@ def test_loaders_give_the_plan(
     samples = PlannedSamples(table, plan, reader, 4096)
     assert isinstance(reader, Reader)
     assert len(samples) == len(plan.rows)
-    for collate in (PaddedCollator(pad_id=PAD), PackedCollator(pad_id=PAD, max_row_tokens=400)):
+    for collate in (PaddedCollator(pad_id=PAD), PackedCollator()):
         loader = DataLoader(
             samples, batch_sampler=PlanBatches(plan), collate_fn=collate, num_workers=workers
         )
@@ -102,7 +101,10 @@ def test_loaders_give_the_plan(
         for number, batch in enumerate(batches):
             alone = collate([samples[place] for place in plan.places(number)])
             for ours, theirs in zip(batch, alone, strict=True):
-                assert torch.equal(ours, theirs) if ours is not None else theirs is None
+                if isinstance(ours, torch.Tensor):
+                    assert torch.equal(ours, theirs)
+                else:
+                    assert ours == theirs
 
 
 def test_packed_and_padded_labels_are_the_same(tmp_path: Path, reader: TinyReader) -> None:
@@ -111,8 +113,8 @@ def test_packed_and_padded_labels_are_the_same(tmp_path: Path, reader: TinyReade
     samples = PlannedSamples(table, plan, reader, 4096)
     items = [samples[place] for place in plan.places(0)]
     padded = PaddedCollator(pad_id=PAD)(items)
-    packed = PackedCollator(pad_id=PAD, max_row_tokens=1000)(items)
-    assert len(packed.input_ids) < len(items)
+    packed = PackedCollator()(items)
+    assert len(packed.input_ids) == 1
     one = sorted(padded.labels[padded.labels != IGNORED].tolist())
     assert one == sorted(packed.labels[packed.labels != IGNORED].tolist())
     assert len(padded.pixel_values) == len(packed.pixel_values)
@@ -138,8 +140,19 @@ def test_an_image_that_is_gone_names_file_and_remedy(tmp_path: Path, reader: Tin
         PlannedSamples(table, plan, reader, 4096)[0]
 
 
+def test_samples_are_marked_by_place_and_id(tmp_path: Path, reader: TinyReader) -> None:
+    table = rows_of_kinds(tmp_path)
+    plan = plan_of(table)
+    samples = PlannedSamples(table, plan, reader, 4096)
+    marks = [samples[place].mark for place in range(len(plan.rows))]
+    assert len(set(marks)) == len(marks)
+    assert marks == [samples[place].mark for place in range(len(plan.rows))]
+    assert min(marks) >= 0
+    assert max(marks) < 2**40
+
+
 def test_packed_logits_equal_single_ones(tmp_path: Path, checkpoint: Path) -> None:
-    """The tiny LLaVA sees each sample of a packed batch (rows, filling and all) as if alone."""
+    """The tiny LLaVA sees each sample of a packed batch as if alone."""
     from transformers import LlavaForConditionalGeneration
 
     from imgdiff.backends.chat_templates import TEMPLATES
@@ -149,26 +162,21 @@ def test_packed_logits_equal_single_ones(tmp_path: Path, checkpoint: Path) -> No
     table = rows_of_kinds(tmp_path)
     plan = plan_of(table)
     samples = PlannedSamples(table, plan, real, 4096)
-    items = [samples[place] for place in plan.places(1)] + [
-        samples[place] for place in plan.places(2)
-    ]
+    items = [samples[place] for number in (1, 2) for place in plan.places(number)]
     model: Any = LlavaForConditionalGeneration.from_pretrained(checkpoint).eval()
-    batch = PackedCollator(pad_id=real.pad_id, max_row_tokens=1000)(items)
-    assert batch.input_ids.shape[0] > 1
+    batch = PackedCollator()(items)
     with torch.no_grad():
+        singles = [
+            model(
+                input_ids=entry.input_ids[None], use_cache=False,
+                **({"pixel_values": entry.views} if len(entry.views) else {}),
+            ).logits[0]
+            for entry in items
+        ]  # fmt: skip
+        attend_by_segment(model.model.language_model)
         packed = model(
             input_ids=batch.input_ids, position_ids=batch.position_ids,
-            pixel_values=batch.pixel_values, use_cache=False,
-        ).logits  # fmt: skip
-        for entry in items:
-            rows = [
-                (row, start)
-                for row, ids in enumerate(batch.input_ids.tolist())
-                for start in range(len(ids) - len(entry.input_ids) + 1)
-                if ids[start : start + len(entry.input_ids)] == entry.input_ids.tolist()
-            ]
-            assert len(rows) >= 1
-            views = {"pixel_values": entry.views} if len(entry.views) else {}
-            alone = model(input_ids=entry.input_ids[None], use_cache=False, **views).logits[0]
-            found = [packed[row, start : start + len(alone)] for row, start in rows]
-            assert min(float((one - alone).abs().max()) for one in found) < 1e-4
+            pixel_values=batch.pixel_values, segment_lengths=batch.lengths, use_cache=False,
+        ).logits[0]  # fmt: skip
+    for alone, found in zip(singles, packed.split(batch.lengths), strict=True):
+        assert float((found - alone).abs().max()) < 1e-5

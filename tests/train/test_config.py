@@ -12,6 +12,7 @@ from imgdiff.core.errors import ConfigError
 from imgdiff.launch import compose_typed
 from imgdiff.train.config import (
     AssemblyConfig,
+    Attention,
     DataConfig,
     ModelConfig,
     StrategyConfig,
@@ -45,6 +46,11 @@ from imgdiff.train.source_config import SourceConfig
         (StrategyConfig, {"nodes": 0}, r"nodes at least 1"),
         (StrategyConfig, {"offload": True}, r"strategy\.offload=true needs a deepspeed"),
         (TrainConfig, {"micro_batch_size": 3}, r"micro_batch_size=3 does not divide batch_size=8"),
+        (
+            TrainConfig,
+            {"padding_free": True, "model": ModelConfig(attention=Attention.eager)},
+            r"model\.attention=eager cannot keep samples apart .*batching=plain, padding_free=True",
+        ),
         (TrainConfig, {"save_every": 0}, r"save_every=0"),
         (TrainConfig, {"clip_norm": -1.0}, r"clip_norm=-1\.0: must be above 0"),
         (TrainConfig, {"epochs": 0.0}, r"epochs=0\.0"),

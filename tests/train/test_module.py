@@ -42,7 +42,8 @@ def text_batch(positions: torch.Tensor | None = None) -> MicroBatch:
         sources=sources,
         position_ids=positions,
         pixel_values=None,
-        lengths=torch.tensor([5, 3]),
+        lengths=(5, 3),
+        seen=7,
     )
 
 
@@ -60,8 +61,8 @@ def test_the_loss_is_the_mean_over_supervised_tokens_and_original_words(
     assert tally.token_losses.tolist() == pytest.approx(
         [-sum(x.item() for x in picked[:3]), -picked[3].item()], rel=1e-5
     )
-    assert (int(tally.useful), tally.placed, tally.samples, tally.views) == (8, 10, 2, 0)
-    assert float(tally.squares) == 5**2 + 3**2
+    assert (tally.useful, tally.placed, tally.samples, tally.views) == (8, 10, 2, 0)
+    assert (tally.squares, tally.seen) == (5**2 + 3**2, 7)
 
 
 def test_tallies_add_up_over_a_step_and_begin_anew(module: FineTuning) -> None:

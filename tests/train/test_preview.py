@@ -45,7 +45,7 @@ def opened(config: TrainConfig) -> tuple[Reader, Planned]:
 def test_every_sample_is_shown_once_with_all_its_tokens(
     settings: Callable[..., Any], batching: Batching
 ) -> None:
-    config = settings(batching=batching, row_tokens=300, micro_batch_size=4, batch_size=8)
+    config = settings(batching=batching, micro_batch_size=4, batch_size=8)
     reader, planned = opened(config)
     samples = first_samples(config, planned, reader, 100)
     assert [sample.number for sample in samples] == list(range(1, 25))
@@ -78,7 +78,7 @@ def test_the_supervised_pieces_are_the_answer(settings: Callable[..., Any]) -> N
 
 
 def test_packed_rows_say_how_many_share_them(settings: Callable[..., Any]) -> None:
-    config = settings(batching=Batching.pack, row_tokens=100000)
+    config = settings(batching=Batching.pack)
     reader, planned = opened(config)
     samples = first_samples(config, planned, reader, 4)
     assert {sample.samples_in_row for sample in samples} == {4}

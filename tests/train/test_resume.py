@@ -41,7 +41,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
 
 def rows(output: Path) -> list[dict[str, str]]:
     with (output / "metrics.csv").open() as file:
-        kept = ("step", "loss", "loss_base", "loss_synth", "learning_rate", "useful_tokens")
+        kept = ("step", "loss", "loss_base", "loss_synth", "learning_rate", "useful_tokens", "seen")
         return [{name: row[name] for name in kept} for row in csv.DictReader(file)]
 
 
@@ -52,6 +52,7 @@ CASES = {
     "packed": {"batching": Batching.pack, "micro_batch_size": 2},
     "epochs": {"max_steps": None, "epochs": 3.0, "data": {"synth_share": None}},
     "buckets": {"batching": Batching.length_bucket},
+    "no padding": {"batching": Batching.modality, "padding_free": True},
 }
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from imgdiff.core.errors import BackendError, ConfigError, DataError, StoreError
-from imgdiff.train.config import Precision
+from imgdiff.train.config import ModelConfig, Precision
 from imgdiff.train.run import run
 
 WEIGHTS = "model.safetensors"
@@ -138,7 +138,6 @@ def test_a_long_conversation_is_cut_and_one_without_an_answer_left_is_refused(
     rows = json.loads(base_json.read_text())
     rows[0]["conversations"][0]["value"] = "<image>\n" + "What color is it? " * 100
     base_json.write_text(json.dumps(rows))
-    from imgdiff.train.config import ModelConfig
 
     short = ModelConfig(path=settings().model.path, max_tokens=200)
     with pytest.raises(DataError, match=r"base\.json: sample 0 .*base-0"):
@@ -157,7 +156,6 @@ def test_an_internvl2_trains_from_its_original_checkpoint(
     from transformers import InternVLForConditionalGeneration
 
     from imgdiff.backends.internvl2_reader import InternVl2Reader
-    from imgdiff.train.config import ModelConfig
 
     original = internvl2_toy(tmp_path, "internlm2")
     folder = run(
@@ -173,3 +171,39 @@ def test_an_internvl2_trains_from_its_original_checkpoint(
     model = InternVLForConditionalGeneration.from_pretrained(folder)
     assert not model.config.tie_word_embeddings
     assert InternVl2Reader(folder, 2).identity == InternVl2Reader(original, 2).identity
+
+
+@pytest.mark.parametrize("family", ["llava", "internvl"])
+def test_without_padding_the_losses_and_samples_are_the_same(
+    settings: Callable[..., Any], tmp_path: Path, family: str
+) -> None:
+    """Text alone and pairs of several lengths; with activations recomputed, for both families."""
+    from internvl2_toy import internvl2_toy
+
+    long = json.loads((tmp_path / "base" / "base.json").read_text())
+    for number, row in enumerate(long):
+        row["conversations"][1]["value"] = "It is red. " * (5 * number + 1)
+    long[0].pop("image")
+    long[0]["conversations"][0]["value"] = "What color is it?"
+    (tmp_path / "base" / "base.json").write_text(json.dumps(long))
+    where = settings().model.path if family == "llava" else str(internvl2_toy(tmp_path, "qwen2"))
+
+    def curve(padding_free: bool) -> list[tuple[float, str]]:
+        folder = run(
+            settings(
+                model=ModelConfig(path=where, max_tiles=2, max_tokens=4096, recompute=True),
+                output_dir=str(tmp_path / str(padding_free)),
+                padding_free=padding_free,
+                max_steps=6,
+                learning_rate=1e-2,
+            )
+        )
+        with (folder.parent / "metrics.csv").open() as handle:
+            rows = list(csv.DictReader(handle))
+        assert {float(row["padding"]) > 0 for row in rows} == {not padding_free}
+        return [(float(row["loss"]), row["seen"]) for row in rows]
+
+    padded, free = curve(False), curve(True)
+    assert [seen for _, seen in padded] == [seen for _, seen in free]
+    assert len({seen for _, seen in padded}) == 6
+    assert [loss for loss, _ in free] == pytest.approx([loss for loss, _ in padded], rel=1e-5)

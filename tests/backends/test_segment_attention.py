@@ -1,19 +1,22 @@
 """Several samples in one row do not see each other, and padding on the right needs no mask.
 
-What transformers does with `position_ids` that start anew (masking_utils.py,
-`find_packed_sequence_indices`): every jump begins a segment of its own, in every row, provided that
-no 2-D attention mask and no cache is given. The logits of each sample must be those of its own run.
+First by attention inside each segment; then what transformers itself does with `position_ids` that
+start anew (masking_utils.py, `find_packed_sequence_indices`), which flash attention relies on:
+every jump begins a segment of its own, in every row, provided that no 2-D attention mask and no
+cache is given. The logits of each sample must be those of its own run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from small_vicuna import clip_vision, llama
 from torch import Tensor
+
+from imgdiff.backends.segment_attention import attend_by_segment
 
 VOCABULARY, IMAGE, PAD = 120, 117, 0
 NEAR, FAR = 1e-5, 1e-2
@@ -160,6 +163,96 @@ def shapes_of_rows(family: Family) -> dict[str, list[list[Sample]]]:
 
 
 NAMES = ["one row", "two rows", "three rows, one of a single sample", "samples of one length"]
+
+
+@pytest.fixture
+def segmented(family: Family) -> Iterator[Family]:
+    """The family, attending by segment for one test."""
+    before = family.model.model.language_model.config._attn_implementation
+    attend_by_segment(family.model.model.language_model)
+    yield family
+    family.model.set_attn_implementation(before)
+
+
+def row_of(family: Family) -> tuple[list[Sample], Rows, dict[str, Any]]:
+    """Five samples in one row, and what a forward pass is told of them."""
+    row = samples(family)
+    packed = pack([row])
+    lengths = [len(sample.ids) for sample in row]
+    return row, packed, {"position_ids": packed.positions, "segment_lengths": lengths}
+
+
+def test_segments_are_separate_runs(family: Family) -> None:
+    row, packed, told = row_of(family)
+    singles = [alone(family, sample) for sample in row]
+    attend_by_segment(family.model.model.language_model)
+    try:
+        found = logits(family, packed.ids, packed.views, **told)[0]
+    finally:
+        family.model.set_attn_implementation("sdpa")
+    for ours, single in zip(found.split(told["segment_lengths"]), singles, strict=True):
+        assert float((ours - single).abs().max()) < NEAR
+
+
+def test_segments_with_recomputed_activations(segmented: Family) -> None:
+    """Gradients are those without, and those of a mask of blocks."""
+    _, packed, told = row_of(segmented)
+    model = segmented.model
+    language = model.model.language_model
+
+    def gradients(**given: Any) -> list[Tensor]:
+        model.zero_grad()
+        out = model(
+            input_ids=packed.ids, pixel_values=packed.views, use_cache=False, **given
+        ).logits  # fmt: skip
+        out.log_softmax(-1)[..., 5].sum().backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    plain = gradients(**told)
+    language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    language.train()
+    recomputed = gradients(**told)
+    language.eval()
+    language.gradient_checkpointing_disable()
+    model.set_attn_implementation("sdpa")
+    masked = gradients(position_ids=packed.positions)
+    for left, right, other in zip(plain, recomputed, masked, strict=True):
+        assert torch.equal(left, right)
+        assert float((left - other).abs().max()) < 1e-3 * max(1.0, float(other.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"segment_lengths": None}, "takes one row, segment_lengths and no mask; got 1"),
+        ({"segment_lengths": [3, 4]}, r"sum to 7, the row has \d+ tokens"),
+        ({"attention_mask": torch.ones(1, 1, 1, 1)}, "a mask"),
+    ],
+)
+def test_a_pass_that_would_leak_is_refused(
+    segmented: Family, change: dict[str, Any], message: str
+) -> None:
+    _, packed, told = row_of(segmented)
+    with pytest.raises(ValueError, match=message):
+        logits(segmented, packed.ids, packed.views, **(told | change))
+
+
+def test_remembered_keys_are_refused(segmented: Family) -> None:
+    from transformers import DynamicCache
+
+    _, packed, told = row_of(segmented)
+    told |= {"use_cache": True, "past_key_values": DynamicCache()}
+    logits(segmented, packed.ids, packed.views, **told)
+    with pytest.raises(ValueError, match=r"the row has \d+ tokens and \d+ keys"):
+        logits(segmented, packed.ids, packed.views, **told)
+
+
+def test_two_rows_are_refused(segmented: Family) -> None:
+    row, _, _ = row_of(segmented)
+    packed = pack([row[:2], row[2:]])
+    lengths = [len(sample.ids) for sample in row]
+    with pytest.raises(ValueError, match=r"got 2 row\(s\)"):
+        logits(segmented, packed.ids, packed.views, segment_lengths=lengths)
 
 
 @pytest.mark.parametrize("name", NAMES)
