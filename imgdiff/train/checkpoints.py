@@ -94,14 +94,32 @@ def _write_adapters(model: Any, state: dict[str, Tensor] | None, base: Base, fol
 
 def _write_model(model: Any, state: dict[str, Tensor] | None, base: Base, folder: Path) -> None:
     dtype = stored_dtype(base.folder)
+    if state is not None:
+        model, state = _unsharded(model, state), None
     if dtype is not torch.float32:
-        state = state if state is not None else model.state_dict()
         state = {
             name: value.to(dtype) if value.is_floating_point() else value
-            for name, value in state.items()
+            for name, value in model.state_dict().items()
         }
         model.config.dtype = dtype
     model.save_pretrained(folder, state_dict=state)
+
+
+def _unsharded(model: Any, state: dict[str, Tensor]) -> Any:
+    """A plain model that holds gathered weights.
+
+    A model that was loaded into shards notes every renaming that its class knows, and undoes them
+    all when it saves: the file would have names that other readers do not expect.
+    """
+    with torch.device("meta"):
+        plain = type(model)(model.config)
+    plain.generation_config = model.generation_config
+    missing, unknown = plain.load_state_dict(state, strict=False, assign=True)
+    plain.tie_weights()
+    empty = [name for name, value in plain.named_parameters() if value.is_meta]
+    if unknown or empty:
+        raise RuntimeError(f"gathered weights: {unknown} unknown, {empty} of {missing} missing")
+    return plain
 
 
 def _copy_companions(source: Path, target: Path) -> None:

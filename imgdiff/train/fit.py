@@ -80,7 +80,6 @@ def fit(
 
 def _open(config: TrainConfig, base: Base) -> nn.Module:
     """The prepared model, and the table of what trains for the person at the terminal."""
-    torch.manual_seed(config.seed)  # adapters begin at random
     kept = zero3_loading(config)
     model = load_model(config, base)
     del kept

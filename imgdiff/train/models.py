@@ -127,6 +127,7 @@ def load_model(config: TrainConfig, base: Base) -> nn.Module:
         attend_by_segment(model.model.language_model)
     if half:
         model.model.vision_tower.to(torch.bfloat16)
+    torch.manual_seed(config.seed)  # adapters begin at random, whatever loading has drawn
     tuned = prepare(model, config.tuning)
     for parameter in tuned.parameters():
         if parameter.requires_grad and parameter.is_floating_point():

@@ -144,12 +144,9 @@ def trained(
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """Of adapters as they lie there; of a model as transformers reads them, by its own names."""
-    from transformers import LlavaForConditionalGeneration
-
-    if (folder / "adapter_model.safetensors").is_file():
-        return load_file(folder / "adapter_model.safetensors")
-    return LlavaForConditionalGeneration.from_pretrained(folder).state_dict()
+    """As they lie on the disk, name by name."""
+    adapters = folder / "adapter_model.safetensors"
+    return load_file(adapters if adapters.is_file() else folder / "model.safetensors")
 
 
 def assert_alike(
@@ -162,25 +159,19 @@ def assert_alike(
 
 
 @pytest.mark.parametrize(
-    ("kind", "tuning"), [(ZERO[0], Tuning.full), (ZERO[0], Tuning.lora), (ZERO[1], Tuning.full)]
+    ("kind", "tuning"), [(kind, tuning) for kind in ZERO for tuning in (Tuning.full, Tuning.lora)]
 )
 def test_zero_ends_where_one_device_ends(
     kind: StrategyKind, tuning: Tuning, trained: Callable[..., Any]
 ) -> None:
-    """Losses, clipping under accumulation, the gathered checkpoint, sharding at loading."""
+    """Losses, clipping under accumulation, sharding at loading, and the gathered checkpoint.
+
+    Ungathered, the adapters of ZeRO-3 would be empty (peft #1402).
+    """
     losses, weights = trained("single", tuning=tuning.value, clip=0.5)
     sharded_losses, gathered = trained("zero", strategy=kind.value, tuning=tuning.value, clip=0.5)
     assert sharded_losses == pytest.approx(losses, rel=1e-4)
     assert_alike(gathered, weights, 1e-4)
-
-
-def test_adapters_are_gathered_from_zero3(trained: Callable[..., Any]) -> None:
-    """Ungathered they would be empty (peft #1402). They begin at other random values there."""
-    losses, weights = trained("single", tuning=Tuning.lora.value)
-    others, gathered = trained("zero", strategy=ZERO[1].value, tuning=Tuning.lora.value)
-    assert others[:2] == pytest.approx(losses[:2], rel=1e-5)  # the adapters begin as nothing
-    assert {k: v.shape for k, v in gathered.items()} == {k: v.shape for k, v in weights.items()}
-    assert all(value.abs().max() > 0 for value in gathered.values())
 
 
 @pytest.mark.parametrize("kind", ZERO)
