@@ -208,7 +208,8 @@ def most_tokens(table: Table, reader: Reader) -> Most:
     """
     _need_sizes(table)
     overhead = _overhead(reader)
-    images = np.fromiter(_image_tokens(table, reader), dtype=np.int64, count=len(table))
+    sizes, which_N = table.picture_sizes()
+    images = np.array([sum(reader.image_tokens(kind)) for kind in sizes], dtype=np.int64)[which_N]
     around = images + overhead.whole + overhead.picture * table.column("pictures")
     opening = table.column("opening_bytes")
     return Most(
@@ -236,11 +237,3 @@ def _overhead(reader: Reader) -> _Overhead:
     one, two = size(["q"], ()), size(["q", "q"], ())
     shown = size([f"{IMAGE_TOKEN}\nq"], (1,))
     return _Overhead(whole=one, turn=max(0, two - one), picture=max(0, shown - one) + 2)
-
-
-def _image_tokens(table: Table, reader: Reader) -> Iterator[int]:
-    known: dict[tuple[tuple[int, int], ...], int] = {}
-    for sizes in table.picture_sizes():
-        if sizes not in known:
-            known[sizes] = sum(reader.image_tokens(sizes))
-        yield known[sizes]

@@ -19,7 +19,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -29,6 +29,8 @@ from imgdiff.core.images import DIVIDER_PX, open_rgb, side_by_side
 from imgdiff.train.source_config import Pairs
 
 HUMAN, MODEL = ("human", "user"), ("gpt", "assistant")
+_HUMAN, _MODEL = frozenset(HUMAN), frozenset(MODEL)
+_KNOWN = _HUMAN | _MODEL | {"system"}
 PAIR = 2
 Size = tuple[int, int]  # width, height in pixels
 _SHAPE = "'conversations' alternates {'from': 'human', 'value': ...} and {'from': 'gpt', ...}."
@@ -85,8 +87,7 @@ class Sample:
     pictures: tuple[Picture, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A row that keeps the rules of text; its images are still to be looked at."""
 
     id: str
@@ -100,19 +101,19 @@ class Draft:
 
 def parse_row(number: int, row: Any, pairs: Pairs) -> Draft:
     """The draft of a decoded row, or Defect."""
-    if not isinstance(row, Mapping):
+    if not isinstance(row, dict) and not isinstance(row, Mapping):
         raise Defect("not an object", f"{type(row).__name__}, must be an object ({_SHAPE})")
     images = _images(row)
     texts = _shown(_texts(row.get("conversations")), len(images), pairs)
     try:
-        size = sum(_most_bytes(text) for text in texts)
+        sizes = [_most_bytes(text) for text in texts]
         name = str(row["id"]) if row.get("id") is not None else str(number)
         "".join((name, *images)).encode()
     except UnicodeEncodeError as error:
         raise Defect(
             "not Unicode", f"a text holds half a character ({error.reason}). Correct the row."
         ) from None
-    words = sum(len(text.split()) for text in texts)
+    words = sum([len(text.split()) for text in texts])
     pictures = 1 if len(images) == PAIR and pairs is Pairs.concatenate else len(images)
     opens = texts[0].count(IMAGE_TOKEN) == pictures and bool(texts[1].strip())
     return Draft(
@@ -120,8 +121,8 @@ def parse_row(number: int, row: Any, pairs: Pairs) -> Draft:
         texts=texts,
         images=images,
         words=words,
-        text_bytes=size,
-        opening_bytes=_most_bytes(texts[0]) if opens else -1,
+        text_bytes=sum(sizes),
+        opening_bytes=sizes[0] if opens else -1,
     )
 
 
@@ -150,47 +151,48 @@ def _images(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _texts(messages: Any) -> tuple[str, ...]:
     """Question and answer in turn; an opening message that is not the user's is left out."""
-    if not isinstance(messages, (list, tuple)) or not all(_is_message(item) for item in messages):
+    if not isinstance(messages, (list, tuple)):
         raise Defect("no conversations", f"no usable 'conversations'. {_SHAPE}")
-    roles = [item["from"] for item in messages]
-    if unknown := sorted(set(roles) - {*HUMAN, *MODEL, "system"}):
-        raise Defect("unknown role", f"role {unknown[0]!r} is not known. {_SHAPE}")
-    first = 1 if roles and roles[0] not in HUMAN else 0
-    roles = roles[first:]
-    alternate = all(role in HUMAN for role in roles[::2]) and all(
-        role in MODEL for role in roles[1::2]
-    )
+    roles, texts = [], []
+    for item in messages:
+        # Dictionaries first: there are millions of them, and asking for a Mapping takes long.
+        if not isinstance(item, dict) and not isinstance(item, Mapping):
+            raise Defect("no conversations", f"no usable 'conversations'. {_SHAPE}")
+        role, text = item.get("from"), item.get("value")
+        if not isinstance(role, str) or not isinstance(text, str):
+            raise Defect("no conversations", f"no usable 'conversations'. {_SHAPE}")
+        roles.append(role)
+        texts.append(text)
+    if not _KNOWN.issuperset(roles):
+        unknown = min(set(roles) - _KNOWN)
+        raise Defect("unknown role", f"role {unknown!r} is not known. {_SHAPE}")
+    if roles and roles[0] not in HUMAN:
+        del roles[0], texts[0]
+    alternate = _HUMAN.issuperset(roles[::2]) and _MODEL.issuperset(roles[1::2])
     if not alternate or len(roles) % 2 or not roles:
         raise Defect("no alternation", f"{roles} do not alternate. {_SHAPE}")
-    texts = tuple(item["value"] for item in messages[first:])
-    if not any(text.strip() for text in texts[1::2]):
+    if not any(map(str.strip, texts[1::2])):
         raise Defect("no answer", "every answer is empty: nothing to learn. Remove the row.")
-    return texts
-
-
-def _is_message(item: Any) -> bool:
-    return (
-        isinstance(item, Mapping)
-        and isinstance(item.get("from"), str)
-        and isinstance(item.get("value"), str)
-    )
+    return tuple(texts)
 
 
 def _shown(texts: tuple[str, ...], images: int, pairs: Pairs) -> tuple[str, ...]:
     """The texts with exactly as many `<image>` as pictures."""
-    if any(IMAGE_TOKEN in text for text in texts[1::2]):
+    shown = [text.count(IMAGE_TOKEN) for text in texts]
+    if any(shown[1::2]):
         raise Defect(
             "image in an answer",
             f"an answer holds {IMAGE_TOKEN}; only a question can show an image. Remove it.",
         )
-    shown = [text.count(IMAGE_TOKEN) for text in texts]
-    total, messages = sum(shown), sum(count > 0 for count in shown)
+    total, messages = sum(shown), len(shown) - shown.count(0)
     joined = images == PAIR and pairs is Pairs.concatenate
     pictures = 1 if joined else images
     if images and not total:
         return (f"{IMAGE_TOKEN}\n" * pictures + texts[0], *texts[1:])
-    fits = {0: total == 0, 1: total <= images if joined else messages == 1}
-    if not fits.get(pictures, total == pictures):
+    fits = total == pictures
+    if pictures == 1:
+        fits = total <= images if joined else messages == 1
+    if not fits:
         raise Defect(
             "image tokens",
             f"{total} {IMAGE_TOKEN} in {messages} message(s), but {images} image(s). Write one "

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
 from imgdiff.backends.chat_templates import Exchange
 from imgdiff.core.errors import DataError, StoreError
@@ -99,16 +99,20 @@ class Table:
             ),
         )
 
-    def picture_sizes(self) -> Iterator[tuple[Size, ...]]:
-        """The sizes of each row's pictures, row by row; without looking at texts."""
-        known: dict[tuple[int, ...], tuple[Size, ...]] = {}
+    def picture_sizes(self) -> tuple[list[tuple[Size, ...]], Int32[np.ndarray, " N"]]:
+        """The distinct sizes of pictures, and which of them each row has; no text is looked at."""
+        known: dict[tuple[int, ...], int] = {}
+        found = [np.empty(0, dtype=np.int32)]
         for batch in self._batches:
-            for flat in map(tuple, batch.column("sizes").to_pylist()):
-                if flat not in known:
-                    sizes = _as_sizes(flat)
-                    pictures = pictures_of([Path()] * len(sizes), sizes, self._pairs)
-                    known[flat] = tuple(picture.size for picture in pictures)
-                yield known[flat]
+            kinds, which = _distinct(batch.column("sizes"))
+            numbers = [known.setdefault(kind, len(known)) for kind in kinds]
+            found.append(np.asarray(numbers, dtype=np.int32)[which])
+        sizes = []
+        for flat in known:
+            pairs = _as_sizes(flat)
+            pictures = pictures_of([Path()] * len(pairs), pairs, self._pairs)
+            sizes.append(tuple(picture.size for picture in pictures))
+        return sizes, np.concatenate(found)
 
     def place(self, row: int) -> str:
         """Where a row stands, for messages: file, number in it, id."""
@@ -133,6 +137,16 @@ class Table:
         `opening_bytes` (of the first question, where it shows all images and is answered; else -1).
         """
         return np.concatenate([batch.column(name).to_numpy() for batch in self._batches])
+
+
+def _distinct(lists: Any) -> tuple[list[tuple[int, ...]], Int64[np.ndarray, " R"]]:
+    """The distinct ones of R lists of numbers, and which of them each list is."""
+    offsets = lists.offsets.to_numpy()
+    counts, flat = np.diff(offsets), lists.values.to_numpy()
+    padded = np.full((len(counts), int(counts.max(initial=0))), -1, dtype=np.int64)
+    padded[np.arange(padded.shape[1]) < counts[:, None]] = flat[offsets[0] : offsets[-1]]
+    kinds, which = np.unique(padded, axis=0, return_inverse=True)
+    return [tuple(kind[kind >= 0].tolist()) for kind in kinds], which.reshape(-1)
 
 
 def _as_sizes(flat: Sequence[int]) -> list[Size]:

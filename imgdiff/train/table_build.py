@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,7 @@ def build_table(
     path = folder / SAMPLES_FILE
     try:
         with (
+            _without_collection(),
             meter(max(1, round(total)), "reading samples (MiB)") as bar,
             atomic_path(path) as temporary,
             pa.OSFile(str(temporary), "wb") as file,
@@ -100,6 +103,18 @@ def build_table(
     kept = writer.digest.hexdigest()
     identity = fingerprint(TABLE_VERSION, list(contents), rules.pairs, kept)
     write_json(folder / MANIFEST, _manifest(identity, files, contents, tallies, rules))
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Rows hold no cycles, and the search for cycles takes a tenth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _add_source(

@@ -44,7 +44,8 @@ def test_samples_of_every_kind(tmp_path: Path) -> None:
     assert pair.pictures[0].size == pair.pictures[0].open().size == (30 + 20 + 50, 20)
     assert table.column("pictures").tolist() == [1, 0, 1]
     assert table.column("words").tolist() == [3, 4, 3]
-    assert list(table.picture_sizes()) == [((30, 20),), (), ((100, 20),)]
+    sizes, which = table.picture_sizes()
+    assert [sizes[kind] for kind in which] == [((30, 20),), (), ((100, 20),)]
     assert table.place(2) == f"{tmp_path / 'data.json'}: sample 2 (id '7')"
 
 
