@@ -27,6 +27,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from imgdiff.backends.chat_templates import IGNORED
+from imgdiff.backends.checkpoint_kind import Kind
 from imgdiff.core.console import say, show_table
 from imgdiff.train import models
 from imgdiff.train.collate import Item, PackedCollator, PaddedCollator
@@ -97,7 +98,7 @@ def open_model(config: TrainConfig, size: str) -> Any:
     def weights(config: TrainConfig, base: Any, dtype: torch.dtype) -> Any:
         return random_model(size, dtype, attention)
 
-    base = models.Base(name=size, folder=Path(), model_type="llava", identity=size)
+    base = models.Base(name=size, folder=Path(), kind=Kind.llava, identity=size)
     with mock.patch.object(models, "_weights", weights):
         return models.load_model(config, base)
 

@@ -108,13 +108,11 @@ def is_whole(path: Path | None) -> bool:
 def content_identity(path: Path) -> str:
     """12 hex digits of a checkpoint's files: small files whole, weights by size and both ends.
 
-    Reading 1 MiB at each end keeps a 26 GB checkpoint quick and still sees every re-save.
+    Reading 1 MiB at each end keeps a 26 GB checkpoint quick and still sees every re-save. Cards
+    (.md) and hidden files do not count: what downloads a folder leaves notes of its own in it.
     """
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for file in files:
-        if file.suffix == ".md":
-            continue
+    for file in _files(path):
         digest.update(f"{file.name}:{file.stat().st_size}:".encode())
         with file.open("rb") as handle:
             if file.suffix not in _WEIGHTS or file.stat().st_size <= 2 * _EDGE_BYTES:
@@ -124,6 +122,18 @@ def content_identity(path: Path) -> str:
             handle.seek(-_EDGE_BYTES, 2)
             digest.update(handle.read())
     return digest.hexdigest()[:12]
+
+
+def _files(path: Path) -> list[Path]:
+    """What a checkpoint consists of, in a fixed order."""
+    if path.is_file():
+        return [path]
+    found = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    return [
+        path / file
+        for file in sorted(found)
+        if file.suffix != ".md" and not any(part.startswith(".") for part in file.parts)
+    ]
 
 
 def fixed_batches(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:

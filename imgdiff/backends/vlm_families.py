@@ -1,6 +1,6 @@
 """The model families behind `vlm.VlmChat`: how each loads, sees an image and speaks.
 
-Chosen by the `model_type` of config.json, never by name. torch and transformers live here.
+torch and transformers live here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from imgdiff.backends import internvl2_config
 from imgdiff.backends.adapters import Adapters, find_adapters, holds_adapters, merged
 from imgdiff.backends.chat_templates import Exchange, Template, encode, image_token_id
+from imgdiff.backends.checkpoint_kind import Kind, kind_of
 from imgdiff.backends.internvl2_images import INFERENCE_TILES, grid_of
 from imgdiff.backends.internvl2_reader import InternVl2Reader
 from imgdiff.backends.internvl2_text import IMAGE_PART, STOP, show_images, token_id
@@ -27,7 +27,6 @@ from imgdiff.backends.llama_tokenizer import (
 )
 from imgdiff.backends.loading import device, quietly, require_files, rounded
 from imgdiff.core.errors import BackendError
-from imgdiff.core.files import read_json
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -39,7 +38,7 @@ class Family:
     rounded to `dtype`.
     """
 
-    model_type = "llama"
+    kind = Kind.llama
 
     def __init__(self, folder: Path, dtype: torch.dtype, adapters: Adapters | None = None) -> None:
         with quietly():
@@ -98,19 +97,17 @@ class Family:
 
     def shape_of(self, image: Image.Image) -> Hashable:
         """Images of equal shape can be encoded together and take equally many tokens."""
-        raise BackendError(
-            f"this checkpoint is a text model ({self.model_type}); it cannot be shown an image"
-        )
+        raise BackendError(f"this checkpoint is {self.kind.value}; it cannot be shown an image")
 
     def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "I N H"]:
         """What the language model sees of images of equal shape."""
-        raise BackendError(f"a {self.model_type} model has no image features")
+        raise BackendError(f"{self.kind.value} has no image features")
 
 
 class Llava(Family):
     """LLaVA-1.5: every image padded to a square, then one view of it."""
 
-    model_type = "llava"
+    kind = Kind.llava
 
     def __init__(self, folder: Path, dtype: torch.dtype, adapters: Adapters | None = None) -> None:
         from transformers import LlavaImageProcessorPil
@@ -160,7 +157,7 @@ class Llava(Family):
 class LlavaNext(Llava):
     """LLaVA-NeXT: the whole image and the tiles of the grid that suits its shape."""
 
-    model_type = "llava_next"
+    kind = Kind.llava_next
 
     def __init__(self, folder: Path, dtype: torch.dtype, adapters: Adapters | None = None) -> None:
         from transformers import LlavaNextImageProcessorPil
@@ -195,7 +192,7 @@ class LlavaNext(Llava):
 class InternVl2(Family):
     """InternVL2: up to 12 tiles and a thumbnail of an image; original and converted folders."""
 
-    model_type = internvl2_config.CONVERTED
+    kind = Kind.internvl
 
     def __init__(self, folder: Path, dtype: torch.dtype, adapters: Adapters | None = None) -> None:
         self.reader = InternVl2Reader(folder, INFERENCE_TILES)
@@ -243,9 +240,10 @@ class InternVl2(Family):
         return torch.stack([row.flatten(0, 1) for row in rows.chunk(len(images))])
 
 
-FAMILIES: dict[str, type[Family]] = {
-    family.model_type: family for family in (Family, Llava, LlavaNext, InternVl2)
-} | {internvl2_config.ORIGINAL: InternVl2}
+FAMILIES: dict[Kind, type[Family]] = {
+    Kind.llama: Family, Kind.llava: Llava, Kind.llava_next: LlavaNext,
+    Kind.internvl: InternVl2, Kind.internvl_original: InternVl2,
+}  # fmt: skip
 
 Opener = Callable[[Path, torch.dtype], Family]
 
@@ -264,19 +262,7 @@ def family_of(key: str, model: str, folder: Path) -> Opener:
 
 def _named(key: str, model: str, folder: Path) -> type[Family]:
     require_files(key, model, folder, "config.json", "tokenizer_config.json")
-    config = read_json(folder / "config.json")
-    model_type = config.get("model_type")
-    if model_type in ("llava", "llava_llama") and "mm_vision_tower" in config:
-        raise BackendError(
-            f"{key}={model}: is in the format of the LLaVA repository. Convert it first: `python "
-            f"-m imgdiff.train.export checkpoint={model} vision_tower=FOLDER output_dir=FOLDER`."
-        )
-    family = FAMILIES.get(model_type)
-    if family is None:
-        raise BackendError(
-            f"{key}={model}: config.json says model_type={model_type!r}; this backend runs "
-            f"{', '.join(FAMILIES)}. Choose a checkpoint of one of these, in Hugging Face format."
-        )
+    family = FAMILIES[kind_of(key, model, folder, FAMILIES)]
     if issubclass(family, Llava) and not any((folder / n).is_file() for n in PROCESSOR_FILES):
         raise BackendError(
             f"{key}={model}: {folder} lacks {' or '.join(PROCESSOR_FILES)}. "

@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from imgdiff.backends import internvl2_config
 from imgdiff.backends.adapters import holds_adapters
 from imgdiff.backends.chat_templates import TEMPLATES
+from imgdiff.backends.checkpoint_kind import Kind, kind_of
 from imgdiff.backends.checkpoints import Needed, content_identity, locate, require
 from imgdiff.backends.loading import loading
 from imgdiff.backends.readers import LlavaReader, Reader
 from imgdiff.backends.segment_attention import attend_by_segment
 from imgdiff.core.console import say
 from imgdiff.core.errors import BackendError, ConfigError
-from imgdiff.core.files import read_json
 from imgdiff.core.identity import fingerprint
 from imgdiff.train.config import (
     AssemblyConfig,
@@ -31,7 +30,7 @@ from imgdiff.train.config import (
 from imgdiff.train.tuning import prepare
 
 KEY = "model.path"
-INTERNVL = (internvl2_config.CONVERTED, internvl2_config.ORIGINAL)
+TRAINED = (Kind.llava, Kind.internvl, Kind.internvl_original)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +39,13 @@ class Base:
 
     name: str  # as the settings have it
     folder: Path
-    model_type: str  # of config.json
+    kind: Kind
     identity: str  # of its files
 
     @property
     def is_internvl(self) -> bool:
         """Whether it is an InternVL2, else a LLaVA-1.5."""
-        return self.model_type in INTERNVL
+        return self.kind.is_internvl
 
 
 def find_base(config: ModelConfig, cache: Path) -> Base:
@@ -60,29 +59,17 @@ def find_base(config: ModelConfig, cache: Path) -> Base:
         require([Needed(key=KEY, model=config.path, size=config.size)])
         folder = locate(KEY, config.path)
     name = str(folder) if config.assembly.wanted else config.path
-    model_type = _model_type(name, folder)
-    return Base(name=name, folder=folder, model_type=model_type, identity=content_identity(folder))
+    _refuse_adapters(name, folder)
+    kind = kind_of(KEY, name, folder, TRAINED)
+    return Base(name=name, folder=folder, kind=kind, identity=content_identity(folder))
 
 
-def _model_type(name: str, folder: Path) -> str:
+def _refuse_adapters(name: str, folder: Path) -> None:
     if holds_adapters(folder):
         raise BackendError(
             f"{KEY}={name}: holds adapters, not a model. Merge them first: `python -m "
             f"imgdiff.train.export checkpoint={name} output_dir=FOLDER`, then train from FOLDER."
         )
-    found = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    model_type = found.get("model_type") if isinstance(found, dict) else None
-    if model_type == "llava" and "text_config" not in found:
-        raise BackendError(
-            f"{KEY}={name}: is in the format of the LLaVA repository. Convert it first: `python "
-            f"-m imgdiff.train.export checkpoint={name} vision_tower=FOLDER output_dir=FOLDER`."
-        )
-    if model_type != "llava" and model_type not in INTERNVL:
-        raise BackendError(
-            f"{KEY}={name}: config.json says model_type={model_type!r}; LLaVA-1.5 (llava) and "
-            f"InternVL2 ({', '.join(INTERNVL)}) can be trained. Choose a checkpoint of these."
-        )
-    return str(model_type)
 
 
 def _assembled(config: AssemblyConfig, cache: Path) -> Path:
@@ -159,7 +146,7 @@ def _internvl(base: Base, options: dict[str, Any], *, quantised: bool) -> Any:
         model = load(base.folder, options["dtype"])
         model.set_attn_implementation(options["attn_implementation"])
         return model
-    if base.model_type == internvl2_config.ORIGINAL:
+    if base.kind is Kind.internvl_original:
         raise ConfigError(
             f"tuning=qlora: {base.name} is converted while it loads and cannot be quantised on the "
             f"way. Convert it once (`python -m imgdiff.train.export checkpoint={base.name} "

@@ -59,6 +59,8 @@ def test_identity_follows_the_content(tmp_path):
     assert content_identity(two) != first
     (two / "model.safetensors").write_bytes(b"a" * 100)
     (two / "README.md").write_text("a card changes nothing")
+    (two / ".cache" / "huggingface").mkdir(parents=True)
+    (two / ".cache" / "huggingface" / "model.metadata").write_text("nor do a downloader's notes")
     content_identity.cache_clear()
     assert content_identity(two) == first
 

@@ -256,9 +256,10 @@ def test_wrong_checkpoints_say_what_to_do(tiny: dict[str, Path], tmp_path: Path)
     with pytest.raises(BackendError, match=r"lacks tokenizer_config\.json"):
         _config(foreign).build().__enter__()
     write_json(foreign / "tokenizer_config.json", {})
-    with pytest.raises(BackendError, match=r"model_type='bert'.*llava_next"):
+    with pytest.raises(BackendError, match=r"model_type='bert'.*LLaVA-NeXT"):
         _config(foreign).build().__enter__()
-    write_json(foreign / "config.json", {**stored, "model_type": "llava"})
+    seen = {"model_type": "llava", "text_config": {}, "vision_config": {}}
+    write_json(foreign / "config.json", stored | seen)
     with pytest.raises(BackendError, match=r"lacks preprocessor_config\.json or processor_config"):
         _config(foreign).build().__enter__()
 

@@ -286,7 +286,7 @@ def test_the_authors_format_needs_their_folder(
     with pytest.raises(ConfigError, match=r"format=internvl2 needs base=FOLDER"):
         run(config)
     config.base = str(plain)
-    with pytest.raises(ConfigError, match=r"is no original InternVL2 folder"):
+    with pytest.raises(BackendError, match=r"base=.*needed is an InternVL2 as released"):
         run(config)
     stored = json.loads((plain / "config.json").read_text())
     stored["imgdiff"] = {"template": stored["imgdiff"]["template"]}

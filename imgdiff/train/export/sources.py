@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 from imgdiff.backends.adapters import Adapters, find_adapters, holds_adapters
+from imgdiff.backends.checkpoint_kind import Kind, kind_of
 from imgdiff.backends.checkpoints import locate
-from imgdiff.backends.internvl2_config import CONVERTED, ORIGINAL, original_config
+from imgdiff.backends.internvl2_config import original_config
 from imgdiff.backends.llava_export import VISION_TOWER
-from imgdiff.backends.llava_layout import Layout, layout_of, model_config
+from imgdiff.backends.llava_layout import model_config
 from imgdiff.backends.loading import loading
 from imgdiff.core.errors import BackendError, ConfigError
 from imgdiff.train.export.config import ExportConfig, Format
@@ -23,20 +21,6 @@ from imgdiff.train.trained import KEY, trained_folder
 _PUBLISHED_TOWER = {
     "hidden_size": 1024, "num_hidden_layers": 24, "patch_size": 14, "image_size": 336,
 }  # fmt: skip
-
-
-class Kind(enum.Enum):
-    """Whose files the weights are in."""
-
-    llava = "a LLaVA-1.5 of transformers"
-    llava_original = "a LLaVA-1.5 of the LLaVA repository"
-    internvl = "an InternVL2 of transformers"
-    internvl_original = "an InternVL2 as released"
-
-    @property
-    def is_internvl(self) -> bool:
-        """Whether it is an InternVL2, in either form."""
-        return self in (Kind.internvl, Kind.internvl_original)
 
 
 _FORMATS = {
@@ -66,7 +50,7 @@ def find_source(config: ExportConfig) -> Source:
     if holds_adapters(folder):
         adapters = find_adapters(KEY, config.checkpoint, folder, config.base)
     weights = folder if adapters is None else adapters.base
-    kind = _kind_of(config.checkpoint, weights)
+    kind = kind_of(KEY, config.checkpoint, weights, _FORMATS)
     _check_format(config, kind, adapters)
     source = Source(
         name=config.checkpoint,
@@ -79,25 +63,6 @@ def find_source(config: ExportConfig) -> Source:
     _check_vision_tower(config, source)
     check_output(config)
     return source
-
-
-def _kind_of(name: str, folder: Path) -> Kind:
-    model_type = model_config(folder).get("model_type")
-    if model_type in (CONVERTED, ORIGINAL):
-        return Kind.internvl if model_type == CONVERTED else Kind.internvl_original
-    with _named(name):
-        original = layout_of(folder) is Layout.original
-    return Kind.llava_original if original else Kind.llava
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    try:
-        yield
-    except BackendError as error:
-        raise BackendError(
-            f"{KEY}={name}: {error}. An InternVL2 ({CONVERTED}, {ORIGINAL}) can be exported too."
-        ) from None
 
 
 def _check_format(config: ExportConfig, kind: Kind, adapters: Adapters | None) -> None:
@@ -147,11 +112,7 @@ def _companions(
             "remote code are copied. Without them nothing opens the folder."
         )
     folder = locate("base", config.base)
-    if model_config(folder).get("model_type") != ORIGINAL:
-        raise ConfigError(
-            f"base={config.base}: is no original InternVL2 folder (model_type {ORIGINAL}). Name "
-            "the released checkpoint that the training began with."
-        )
+    kind_of("base", config.base, folder, [Kind.internvl_original])
     return folder
 
 

@@ -11,6 +11,7 @@ import torch
 
 from imgdiff.backends import internvl2_weights
 from imgdiff.backends.adapters import BASE_FILE, SETTINGS_FILE, Adapters, stored_weights
+from imgdiff.backends.checkpoint_kind import Kind
 from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.internvl2_tokenizer import open_tokenizer
 from imgdiff.backends.llama_tokenizer import open_llama_tokenizer
@@ -21,7 +22,7 @@ from imgdiff.backends.weight_files import new_folder
 from imgdiff.core.files import read_json
 from imgdiff.train.export.config import ExportConfig, Format
 from imgdiff.train.export.merging import merge
-from imgdiff.train.export.sources import Kind, Source
+from imgdiff.train.export.sources import Source
 from imgdiff.train.trained import KEY
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".index.json", ".md")
