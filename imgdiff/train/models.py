@@ -12,7 +12,7 @@ from torch import nn
 from imgdiff.backends.adapters import holds_adapters
 from imgdiff.backends.chat_templates import TEMPLATES
 from imgdiff.backends.checkpoint_kind import Kind, kind_of
-from imgdiff.backends.checkpoints import Needed, content_identity, locate, require
+from imgdiff.backends.checkpoints import Needed, content_identity, find, locate, require
 from imgdiff.backends.loading import loading
 from imgdiff.backends.readers import LlavaReader, Reader
 from imgdiff.backends.segment_attention import attend_by_segment
@@ -48,15 +48,17 @@ class Base:
         return self.kind.is_internvl
 
 
-def find_base(config: ModelConfig, cache: Path) -> Base:
+def find_base(config: ModelConfig, cache: Path, *, needs_weights: bool = True) -> Base:
     """The base checkpoint of a run; an assembled one is put together in `cache` the first time.
 
-    BackendError where it is missing, holds no weights, or is of another architecture.
+    BackendError where it is missing, holds no weights (where those are needed), or is of another
+    architecture.
     """
     if config.assembly.wanted:
         folder = _assembled(config.assembly, cache)
     else:
-        require([Needed(key=KEY, model=config.path, size=config.size)])
+        if needs_weights or find(config.path) is None:
+            require([Needed(key=KEY, model=config.path, size=config.size)])
         folder = locate(KEY, config.path)
     name = str(folder) if config.assembly.wanted else config.path
     _refuse_adapters(name, folder)

@@ -21,7 +21,7 @@ PICTURES = "sample-*.png"
 def run(config: PreviewConfig) -> Path:
     """Show and write the first samples of the run that these settings describe; the page.
 
-    Everything of the data that a run checks is checked; no weight is loaded.
+    Everything of the data that a run checks is checked. No weight is loaded or need be there.
     """
     from imgdiff.train.data import plan_run
     from imgdiff.train.models import find_base, open_reader
@@ -30,7 +30,7 @@ def run(config: PreviewConfig) -> Path:
     from imgdiff.train.preview.shown import first_samples
     from imgdiff.train.preview.terminal import show, show_legend
 
-    base = find_base(config.model, Path(config.cache_dir))
+    base = find_base(config.model, Path(config.cache_dir), needs_weights=False)
     planned = plan_run(config, reader := open_reader(config.model, base))
     for notice in planned.notices:
         say(notice)
