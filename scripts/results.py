@@ -25,7 +25,7 @@ T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 def main() -> None:
     """Train and evaluate both arms for every seed, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="at least 3, at most 10")
+    parser.add_argument("--seeds", type=int, default=5, help="at least 3, at most 10")
     count = parser.parse_args().seeds
     if not MIN_SEEDS <= count <= len(T95) + 1:
         parser.error(f"--seeds {count}: must be {MIN_SEEDS} to {len(T95) + 1}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from sharded_runs import Trained
 from tiny_llava import tiny_llava
 
 COLOURS = ("red", "green", "blue", "yellow")
@@ -75,3 +76,9 @@ def settings(
         return TrainConfig(**(values | changes))
 
     return build
+
+
+@pytest.fixture
+def trained(tmp_path: Path, checkpoint: Path, base_json: Path) -> Trained:
+    """Starts runs under strategies that shard."""
+    return Trained(tmp_path, checkpoint, base_json)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from sharded_runs import ENVIRONMENT, HERE, Trained, assert_alike
 
 from imgdiff.train.config import (
-    Precision,
     StrategyConfig,
     StrategyKind,
     TrainConfig,
@@ -29,8 +24,6 @@ if importlib.util.find_spec("deepspeed") is None:
     pytest.skip("the package deepspeed is not installed", allow_module_level=True)
 
 pytestmark = pytest.mark.timeout(900)  # a start of DeepSpeed takes its time
-SCRIPT = Path(__file__).parents[1] / "deepspeed_on_cpu.py"
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "DS_ACCELERATOR": "cpu"}
 ZERO = (StrategyKind.deepspeed_zero2, StrategyKind.deepspeed_zero3)
 
 
@@ -56,7 +49,7 @@ print(read.zero_config.stage, read.gradient_clipping, read.grad_accum_dtype,
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False,
-        cwd=SCRIPT.parents[1], env=ENVIRONMENT,
+        cwd=HERE.parent, env=ENVIRONMENT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     stage = ZERO.index(kind) + 2
@@ -111,58 +104,11 @@ def test_no_group_of_parameters_is_empty(
     assert len(groups) == (2 if both else 1)
 
 
-@pytest.fixture
-def trained(
-    tmp_path: Path, checkpoint: Path, base_json: Path
-) -> Callable[..., tuple[list[float], dict[str, torch.Tensor]]]:
-    """Run the script; its losses and the weights of its checkpoint."""
-
-    def start(name: str, *, code: int = 0, **changes: Any) -> None:
-        given = {
-            "strategy": "single", "tuning": "full", "precision": Precision.float32.value,
-            "devices": 1, "checkpoint": str(checkpoint), "data": str(base_json),
-            "output": str(tmp_path / name), "clip": None, "die_after": 0,
-        }  # fmt: skip
-        place = tmp_path / f"{name}.json"
-        place.write_text(json.dumps(given | changes))
-        done = subprocess.run(
-            [sys.executable, SCRIPT, place], capture_output=True, text=True, check=False,
-            env=ENVIRONMENT,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
-
-    def train(name: str, **changes: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
-        if changes.get("die_after"):
-            start(name, code=9, **changes)
-            assert list((tmp_path / name / "resume").glob("step-*"))
-        start(name, **(changes | {"die_after": 0}))
-        with (tmp_path / name / "metrics.csv").open() as handle:
-            losses = [float(row["loss"]) for row in csv.DictReader(handle)]
-        return losses, weights_of(tmp_path / name / "checkpoint")
-
-    return train
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """As they lie on the disk, name by name."""
-    adapters = folder / "adapter_model.safetensors"
-    return load_file(adapters if adapters.is_file() else folder / "model.safetensors")
-
-
-def assert_alike(
-    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float
-) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert found[name].shape == value.shape, name
-        assert (found[name].float() - value.float()).abs().max() <= tolerance, name
-
-
 @pytest.mark.parametrize(
     ("kind", "tuning"), [(kind, tuning) for kind in ZERO for tuning in (Tuning.full, Tuning.lora)]
 )
 def test_zero_ends_where_one_device_ends(
-    kind: StrategyKind, tuning: Tuning, trained: Callable[..., Any]
+    kind: StrategyKind, tuning: Tuning, trained: Trained
 ) -> None:
     """Losses, clipping under accumulation, sharding at loading, and the gathered checkpoint.
 
@@ -175,16 +121,14 @@ def test_zero_ends_where_one_device_ends(
 
 
 @pytest.mark.parametrize("kind", ZERO)
-def test_a_run_that_dies_goes_on_to_the_same_bytes(
-    kind: StrategyKind, trained: Callable[..., Any]
-) -> None:
+def test_a_run_that_dies_goes_on_to_the_same_bytes(kind: StrategyKind, trained: Trained) -> None:
     whole = trained("whole", strategy=kind.value)
     broken = trained("broken", strategy=kind.value, die_after=4)
     assert broken[0] == whole[0]
     assert_alike(broken[1], whole[1], 0.0)
 
 
-def test_two_processes_end_where_one_ends(trained: Callable[..., Any]) -> None:
+def test_two_processes_end_where_one_ends(trained: Trained) -> None:
     one = trained("one", strategy=ZERO[0].value)
     two = trained("two", strategy=ZERO[0].value, devices=2)
     assert two[0] == pytest.approx(one[0], rel=1e-4)

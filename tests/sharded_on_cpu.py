@@ -1,10 +1,10 @@
-"""A run of the trainer under DeepSpeed on the CPU; its real code, with Lightning's door opened.
+"""A run of the trainer under FSDP or DeepSpeed on the CPU; real code, Lightning's door opened.
 
-    DS_ACCELERATOR=cpu python tests/deepspeed_on_cpu.py SETTINGS.json
+    DS_ACCELERATOR=cpu python tests/sharded_on_cpu.py SETTINGS.json
 
 SETTINGS: strategy, tuning, precision, devices, checkpoint, data, output, clip, and die_after (the
-step whose resume point is the last thing the run writes; 0: none). Lightning lets DeepSpeed run on
-CUDA only, though DeepSpeed itself has a CPU accelerator (gloo).
+step whose resume point is the last thing the run writes; 0: none). Lightning lets both run on CUDA
+only, though FSDP runs on gloo and DeepSpeed has an accelerator for the CPU.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies import deepspeed as door
 
 from imgdiff.train import resume, strategies
@@ -34,13 +35,20 @@ from imgdiff.train.config import (
 from imgdiff.train.run import run
 
 
-def open_the_door() -> None:
+def open_the_door(kind: StrategyKind) -> None:
+    strategies.check_hardware = lambda config: None
+    if kind is StrategyKind.fsdp:
+
+        class OnCpu(FSDPStrategy):
+            """What is no FSDPStrategy by its very type is not asked for a GPU."""
+
+        strategies.FSDPStrategy = OnCpu
+        return
     door.CUDAAccelerator = CPUAccelerator
     door._validate_device_index_selection = lambda devices: None
     CPUAccelerator.get_parallel_devices = staticmethod(  # DeepSpeed asks for an index
         lambda devices: [torch.device("cpu", number) for number in range(int(devices))]
     )
-    strategies.check_hardware = lambda config: None
 
 
 def die_after(step: int) -> None:
@@ -76,7 +84,7 @@ def settings(given: dict[str, Any]) -> TrainConfig:
 
 if __name__ == "__main__":
     chosen = json.loads(Path(sys.argv[1]).read_text())
-    open_the_door()
+    open_the_door(StrategyKind(chosen["strategy"]))
     if chosen["die_after"]:
         die_after(chosen["die_after"])
     run(settings(chosen))
