@@ -95,7 +95,7 @@ def measure(path: Path, cache: Path, grouping: str, threads: int) -> dict[str, f
     found["table"] = lap()
     lengths = token_lengths(table, reader, threads) if config.needs_lengths else None
     found["lengths"] = lap()
-    fit = check_fit(table, reader, MAX_TOKENS, OnDefect.skip, lengths, threads)
+    fit = check_fit(table, reader, MAX_TOKENS, OnDefect.skip, threads)
     found["fit"] = lap()
     plan = make_plan(config, table, MAX_TOKENS, lengths, fit.excluded)
     plan.save(cache / f"{grouping}.npz")

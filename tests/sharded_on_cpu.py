@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.strategies import deepspeed as door
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from imgdiff.train import resume, strategies
 from imgdiff.train.config import (
@@ -43,6 +44,12 @@ def open_the_door(kind: StrategyKind) -> None:
             """What is no FSDPStrategy by its very type is not asked for a GPU."""
 
         strategies.FSDPStrategy = OnCpu
+        begin = FullyShardedDataParallel.__init__
+
+        def on_cpu(self: Any, *args: Any, **given: Any) -> None:
+            begin(self, *args, **(given | {"device_id": torch.device("cpu")}))
+
+        FullyShardedDataParallel.__init__ = on_cpu
         return
     door.CUDAAccelerator = CPUAccelerator
     door._validate_device_index_selection = lambda devices: None

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 
 from imgdiff.backends.adapters import BASE_FILE
@@ -17,6 +18,7 @@ from imgdiff.core.files import not_written, write_json
 from imgdiff.train.models import Base
 from imgdiff.train.tuning import inner
 
+_OF_ADAPTERS = ("lora_", ".modules_to_save.")  # in peft's names of what it saves
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".index.json", ".md")
 
 
@@ -30,7 +32,7 @@ def write_checkpoint(
     """
     from safetensors import SafetensorError
 
-    state = gathered_state(trainer, model)
+    state = gathered_state(trainer)
     if trainer.is_global_zero:
         try:
             _write(model, state, base, reader, folder)
@@ -41,25 +43,30 @@ def write_checkpoint(
     trainer.strategy.barrier()
 
 
-def gathered_state(trainer: pl.Trainer, model: Any) -> dict[str, Tensor] | None:
+def gathered_state(trainer: pl.Trainer) -> dict[str, Tensor] | None:
     """Every weight by the model's own names, on the first process; None where the model has them.
 
     Saved ungathered, the shards of ZeRO-3 and FSDP would be empty tensors (peft #1402).
     """
-    kind = type(trainer.strategy).__name__
-    if "FSDP" not in kind and not getattr(trainer.strategy, "zero_stage_3", False):
+    if isinstance(trainer.strategy, FSDPStrategy):
+        found = _gathered_from_fsdp(trainer.strategy.model)
+    elif getattr(trainer.strategy, "zero_stage_3", False):
+        engine: Any = trainer.strategy.model
+        found = engine._zero3_consolidated_16bit_state_dict()  # what DeepSpeed's own saving uses
+    else:
         return None
-    if "FSDP" in kind:
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+    return {name.removeprefix("model."): value for name, value in (found or {}).items()}
 
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        gathered: dict[str, Any] = get_model_state_dict(model, options=options)
-        return gathered
-    engine: Any = trainer.strategy.model
-    found = engine._zero3_consolidated_16bit_state_dict()  # what DeepSpeed's own saving uses
-    if found is None:
-        return {}  # not the first process
-    return {name.removeprefix("model."): value for name, value in found.items()}
+
+def _gathered_from_fsdp(root: Any) -> dict[str, Tensor]:
+    """Asked of the outermost unit: an inner module does not know what that unit holds of it."""
+    from torch.distributed import fsdp
+
+    settings = fsdp.FullStateDictConfig(offload_to_cpu=True, rank0_only=True)
+    full = fsdp.StateDictType.FULL_STATE_DICT
+    with fsdp.FullyShardedDataParallel.state_dict_type(root, full, settings):
+        found: dict[str, Tensor] = root.state_dict()
+    return found
 
 
 def _write(
@@ -85,10 +92,12 @@ def _write(
 
 
 def _write_adapters(model: Any, state: dict[str, Tensor] | None, base: Base, folder: Path) -> None:
+    if state is not None:
+        model = _unsharded_adapters(model, state)
     name = str(base.folder.resolve()) if Path(base.name).exists() else base.name
     for settings in model.peft_config.values():
         settings.base_model_name_or_path = name
-    model.save_pretrained(folder, state_dict=state)
+    model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's form, not filled in
 
 
@@ -114,12 +123,34 @@ def _unsharded(model: Any, state: dict[str, Tensor]) -> Any:
     with torch.device("meta"):
         plain = type(model)(model.config)
     plain.generation_config = model.generation_config
-    missing, unknown = plain.load_state_dict(state, strict=False, assign=True)
+    _, unknown = plain.load_state_dict(state, strict=False, assign=True)
     plain.tie_weights()
-    empty = [name for name, value in plain.named_parameters() if value.is_meta]
-    if unknown or empty:
-        raise RuntimeError(f"gathered weights: {unknown} unknown, {empty} of {missing} missing")
+    _check_gathered(dict(plain.named_parameters()), unknown)
     return plain
+
+
+def _unsharded_adapters(model: Any, state: dict[str, Tensor]) -> Any:
+    """A plain peft model whose adapters and copied projector hold gathered weights.
+
+    peft looks modules up by name, and those of FSDP have other names than its weights.
+    """
+    from peft import get_peft_model
+
+    sharded = inner(model)
+    with torch.device("meta"):
+        plain = type(sharded)(sharded.config)
+        wrapped = get_peft_model(plain, model.peft_config[model.active_adapter])
+    kept = {name: value for name, value in state.items() if any(m in name for m in _OF_ADAPTERS)}
+    _, unknown = wrapped.load_state_dict(kept, strict=False, assign=True)
+    held = {n: v for n, v in wrapped.named_parameters() if any(m in n for m in _OF_ADAPTERS)}
+    _check_gathered(held, unknown)
+    return wrapped
+
+
+def _check_gathered(held: dict[str, Tensor], unknown: list[str]) -> None:
+    empty = [name for name, value in held.items() if value.is_meta]
+    if unknown or empty:
+        raise RuntimeError(f"gathered weights: not known {unknown}, missing {empty}")
 
 
 def _copy_companions(source: Path, target: Path) -> None:

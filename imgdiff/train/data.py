@@ -51,7 +51,7 @@ def _plan(config: TrainConfig, reader: Reader) -> Planned:
     table = open_table(sources_of(config), rules, Path(config.cache_dir))
     settings = plan_settings(config)
     lengths = token_lengths(table, reader) if settings.needs_lengths else None
-    fit = check_fit(table, reader, config.model.max_tokens, rules.defects, lengths)
+    fit = check_fit(table, reader, config.model.max_tokens, rules.defects)
     plan = make_plan(settings, table, config.model.max_tokens, lengths, fit.excluded)
     return Planned(table=table, plan=plan, notices=(*table.notices, *fit.notices))
 

@@ -21,7 +21,6 @@ from imgdiff.core.files import atomic_path
 from imgdiff.core.identity import fingerprint
 from imgdiff.train.lengths import (
     LENGTHS_VERSION,
-    Lengths,
     RowEncoder,
     count_tokens,
     most_tokens,
@@ -52,21 +51,19 @@ def check_fit(
     reader: Reader,
     max_tokens: int,
     policy: OnDefect,
-    lengths: Lengths | None = None,
     threads: int = 2,
 ) -> Fit:
     """The verdict on all rows, from the table's folder if it was found before.
 
-    Without `lengths` only rows that upper bounds cannot clear are tokenised. Policy `fail`
-    raises DataError for the first row with nothing left.
+    Only rows that upper bounds cannot clear are tokenised. Policy `fail` raises DataError for the
+    first row with nothing left.
     """
     if max_tokens < 1:
         raise ConfigError(f"max_tokens={max_tokens}: must be at least 1")
-    exact = lengths is not None
-    key = fingerprint(LENGTHS_VERSION, table.identity, reader.identity, max_tokens, exact)
+    key = fingerprint(LENGTHS_VERSION, table.identity, reader.identity, max_tokens)
     path = table.folder / f"fit-{key}.npz"
     if not path.exists():
-        rows, perhaps = _longer(table, reader, max_tokens, lengths, threads)
+        rows, perhaps = _longer(table, reader, max_tokens, threads)
         verdicts = _verdicts(table, reader, max_tokens, rows, threads)
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.savez(handle, rows=rows, verdicts=verdicts, perhaps=np.int64(perhaps))
@@ -94,14 +91,12 @@ def check_fit(
 
 
 def _longer(
-    table: Table, reader: Reader, max_tokens: int, lengths: Lengths | None, threads: int
+    table: Table, reader: Reader, max_tokens: int, threads: int
 ) -> tuple[Int64[np.ndarray, " L"], int]:
     """Rows of more than `max_tokens` tokens, and how many more there may be.
 
-    The latter are not looked at without `lengths`: their first answer surely begins in time.
+    The latter are not looked at: their first answer surely begins in time.
     """
-    if lengths is not None:
-        return np.flatnonzero(lengths.tokens_N > max_tokens), 0
     most = most_tokens(table, reader)
     # A reader may refuse a row of several pictures (LLaVA: two in one message): try them.
     several = table.column("pictures") > 1

@@ -1,4 +1,4 @@
-"""How many tokens each sample takes: exact counts of all rows, and which rows fit.
+"""How many tokens each sample takes: counts, upper bounds, and what grouping needs.
 
 Exact counts equal `len(reader.encode(...).input_ids)`. They come from the reader's own code run
 with a stand-in for its tokenizer, which notes the texts; all texts of many rows are then tokenised
@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
 from imgdiff.backends.chat_templates import IMAGE_TOKEN, Encoded, Exchange
 from imgdiff.core.console import meter
@@ -30,7 +30,9 @@ from imgdiff.train.table import Table
 if TYPE_CHECKING:  # it imports torch
     from imgdiff.backends.readers import Reader
 
-LENGTHS_VERSION = 1
+LENGTHS_VERSION = 2
+EXACT_ROWS = 20_000  # of a source: seconds of work
+SAMPLED_ROWS = 4096
 CHUNK_ROWS = 1024
 CHECKED_ROWS = 2  # of every chunk
 PARALLELISM = "TOKENIZERS_PARALLELISM"
@@ -38,7 +40,7 @@ PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """Tokens of every row of a table, images expanded, nothing truncated."""
+    """Tokens of every row of a table, images expanded, nothing truncated; see `token_lengths`."""
 
     tokens_N: Int32[np.ndarray, " N"]
     identity: str  # of table and reader
@@ -182,14 +184,51 @@ def _need_sizes(table: Table) -> None:
 
 
 def token_lengths(table: Table, reader: Reader, threads: int = 2) -> Lengths:
-    """Exact token counts of all rows, from the table's folder if they were counted before."""
+    """Token counts of all rows, from the table's folder if they were counted before.
+
+    Exact for sources of up to EXACT_ROWS rows. Of a larger one SAMPLED_ROWS rows, evenly spread,
+    are counted: image and template tokens of the others are known, and their text is taken to have
+    as many tokens per byte. Whole numbers only, so that every machine finds the same.
+    """
+    _need_sizes(table)
     identity = fingerprint(LENGTHS_VERSION, table.identity, reader.identity)
     path = table.folder / f"lengths-{identity}.npy"
     if not path.exists():
-        tokens = count_tokens(table, reader, np.arange(len(table)), threads)
+        counted_N = np.ones(len(table), dtype=bool)
+        for source in table.sources:
+            if source.rows > EXACT_ROWS:
+                spread = np.arange(SAMPLED_ROWS) * source.rows // SAMPLED_ROWS
+                counted_N[source.start : source.start + source.rows] = False
+                counted_N[source.start + spread] = True
+        tokens_N = np.zeros(len(table), dtype=np.int32)
+        tokens_N[counted_N] = count_tokens(table, reader, np.flatnonzero(counted_N), threads)
+        if not counted_N.all():
+            _estimate_others(tokens_N, counted_N, table, reader)
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.save(handle, tokens)
+            np.save(handle, tokens_N)
     return Lengths(tokens_N=np.load(path), identity=identity)
+
+
+def _estimate_others(
+    tokens_N: Int32[np.ndarray, " N"],
+    counted_N: Bool[np.ndarray, " N"],
+    table: Table,
+    reader: Reader,
+) -> None:
+    """Fill in what was not counted, source by source, from what was."""
+    one, two = (len(reader.encode([Exchange("a", "a")] * turns).input_ids) for turns in (1, 2))
+    turns_N, bytes_N = (table.column(name).astype(np.int64) for name in ("turns", "text_bytes"))
+    known_N = _image_tokens(table, reader) + one + (two - one) * (turns_N - 1)
+    for source in table.sources:
+        here = slice(source.start, source.start + source.rows)
+        counted, others = (np.flatnonzero(part) + here.start for part in (
+            counted_N[here], ~counted_N[here]
+        ))  # fmt: skip
+        if not len(others):
+            continue
+        text = max(0, int((tokens_N[counted] - known_N[counted]).sum()))
+        per = max(1, int(bytes_N[counted].sum()))
+        tokens_N[others] = known_N[others] + bytes_N[others] * text // per
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,14 +247,22 @@ def most_tokens(table: Table, reader: Reader) -> Most:
     """
     _need_sizes(table)
     overhead = _overhead(reader)
-    sizes, which_N = table.picture_sizes()
-    images = np.array([sum(reader.image_tokens(kind)) for kind in sizes], dtype=np.int64)[which_N]
-    around = images + overhead.whole + overhead.picture * table.column("pictures")
+    around = (
+        _image_tokens(table, reader) + overhead.whole + overhead.picture * table.column("pictures")
+    )
     opening = table.column("opening_bytes")
     return Most(
         whole_N=table.column("text_bytes") + around + overhead.turn * table.column("turns"),
         opening_N=np.where(opening < 0, -1, opening + around + overhead.turn),
     )
+
+
+def _image_tokens(table: Table, reader: Reader) -> Int64[np.ndarray, " N"]:
+    sizes, which_N = table.picture_sizes()
+    counts: Int64[np.ndarray, " K"] = np.array(
+        [sum(reader.image_tokens(kind)) for kind in sizes], dtype=np.int64
+    )
+    return counts[which_N]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ class PlanConfig:
 
     @property
     def needs_lengths(self) -> bool:
-        """Whether the grouping needs exact token counts."""
+        """Whether the grouping needs token counts."""
         return self.batching in (Batching.length_bucket, Batching.pack)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,8 @@ from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.train import fit_check, lengths
 from imgdiff.train.fit_check import check_fit
 from imgdiff.train.lengths import RowEncoder, count_tokens, most_tokens, token_lengths
-from imgdiff.train.source_config import ImageCheck, OnDefect, Pairs, RowRules
-from imgdiff.train.table import Table
+from imgdiff.train.source_config import ImageCheck, OnDefect, Pairs, RowRules, SourceConfig
+from imgdiff.train.table import Table, open_table
 
 ODD = [
     "ü \ufdfa \U0001f600",
@@ -63,6 +64,31 @@ def test_counts_equal_the_reader(
     some = np.array([77, 3, 40])
     assert count_tokens(table, reader, some, 1).tolist() == found.tokens_N[some].tolist()
     assert count_tokens(table, reader, some[:0]).tolist() == []
+
+
+def test_large_sources_are_estimated_from_a_part(
+    tmp_path: Path, reader: TinyReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The small source stays exact; of the large one what was counted is, and the rest is near."""
+    monkeypatch.setattr(lengths, "EXACT_ROWS", 20)
+    monkeypatch.setattr(lengths, "SAMPLED_ROWS", 10)
+    picture(tmp_path, "a.png", (32, 8))
+    rng = np.random.default_rng(0)
+    words = rng.integers(1, 200, 300)
+    rows = [talk(int(n), "a.png" if k % 3 else None) for k, n in enumerate(words)]
+    (tmp_path / "large.json").write_text(json.dumps(rows))
+    (tmp_path / "small.json").write_text(json.dumps([talk(n) for n in range(1, 20)]))
+    sources = {
+        name: SourceConfig(path=str(tmp_path / f"{name}.json"), images=str(tmp_path))
+        for name in ("large", "small")
+    }
+    table = open_table(sources, RowRules(), tmp_path / "cache")
+    found, truth = token_lengths(table, reader).tokens_N, np.array(exact(table, reader))
+    assert found[300:].tolist() == truth[300:].tolist()
+    sampled = np.arange(10) * 30
+    assert found[sampled].tolist() == truth[sampled].tolist()
+    assert 0 < np.abs(found - truth).mean() < 0.02 * truth.mean()
+    assert np.abs(found - truth).max() < 0.05 * truth.max()
 
 
 def test_the_bound_holds_and_clears_most_rows(tmp_path: Path, reader: TinyReader) -> None:
@@ -119,25 +145,21 @@ def cut_table(folder: Path) -> Table:
     )
 
 
-@pytest.mark.parametrize("counted", [True, False])
-def test_what_is_cut_and_what_is_left_out(
-    tmp_path: Path, reader: TinyReader, counted: bool
-) -> None:
+def test_what_is_cut_and_what_is_left_out(tmp_path: Path, reader: TinyReader) -> None:
     table = cut_table(tmp_path)
     limit = exact(table, reader)[0] + 20
-    given = token_lengths(table, reader) if counted else None
-    fit = check_fit(table, reader, limit, OnDefect.skip, given)
+    fit = check_fit(table, reader, limit, OnDefect.skip)
     assert (fit.excluded.tolist(), fit.truncated) == ([2, 3], 1)
     assert fit.notices == (
         f"1 samples are cut at {limit} tokens",
         f"1 samples left out: cut at {limit} tokens, no answer is left",
         f"1 samples left out: cut at {limit} tokens, an image would be cut",
     )
-    again = check_fit(table, reader, limit, OnDefect.skip, given)  # found in the folder
+    again = check_fit(table, reader, limit, OnDefect.skip)  # found in the folder
     assert again.notices == fit.notices
     with pytest.raises(DataError, match=r"sample 2 .*max_tokens=\d+, and no answer is left"):
-        check_fit(table, reader, limit, OnDefect.fail, given)
-    everything = check_fit(table, reader, 1_000_000, OnDefect.fail, given)
+        check_fit(table, reader, limit, OnDefect.fail)
+    everything = check_fit(table, reader, 1_000_000, OnDefect.fail)
     assert (everything.excluded.tolist(), everything.truncated) == ([], 0)
 
 
@@ -160,8 +182,6 @@ def test_rows_whose_answer_surely_begins_in_time_are_not_tokenised(
     assert [rows for rows in seen if rows] == []
     assert (fit.excluded.tolist(), fit.truncated) == ([], 0)
     assert fit.notices == (f"0 to 1 samples are cut at {limit} tokens",)
-    exactly = check_fit(table, reader, limit, OnDefect.fail, token_lengths(table, reader))
-    assert exactly.notices == (f"1 samples are cut at {limit} tokens",)
 
 
 def test_rows_that_the_reader_refuses_are_named(tmp_path: Path, reader: TinyReader) -> None:
