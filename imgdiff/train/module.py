@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float, Int
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn import functional as F
@@ -181,8 +182,11 @@ class FineTuning(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out what is frozen (also for strategies that gather the whole model)."""
+        """Leave out what is frozen (also for strategies that gather the whole model).
+
+        Not under FSDP, whose loader asks for every tensor.
+        """
         state = checkpoint.get("state_dict")
-        if state:
+        if state and not isinstance(self.trainer.strategy, FSDPStrategy):
             kept = {f"model.{name}" for name in trained_names(self.model)}
             checkpoint["state_dict"] = {k: v for k, v in state.items() if k in kept}
