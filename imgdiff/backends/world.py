@@ -38,13 +38,13 @@ WORLD_VERSION = 2
 _CELLS = tuple(range(GRID * GRID))
 
 
-def split_named(name: str) -> Split:
-    """The Split of that name (`val` is short for validation)."""
+def split_named(name: str, key: str = "source.split") -> Split:
+    """The Split of that name (`val` is short for validation); `key` is what the error blames."""
     try:
         return Split("validation" if name == "val" else name)
     except ValueError:
         options = ", ".join(split.value for split in Split)
-        raise ConfigError(f"source.split={name}: no such world; choose one of {options}") from None
+        raise ConfigError(f"{key}={name}: no such world; choose one of {options}") from None
 
 
 def world_captions(split: str, count: int, seed: int) -> Iterator[Caption]:

@@ -23,3 +23,28 @@ def benchmark_folder(cache: Path, pairs: int, seed: int) -> Path:
     from imgdiff.mini.benchmark import write_benchmark
 
     return write_benchmark(cache, pairs, seed)
+
+
+def spot_the_diff_folder(cache: Path, pairs: int, seed: int, split: str = "test") -> Path:
+    """A folder in Spot-the-Diff's layout with `pairs` pairs of one split, marked as procedural.
+
+    `split` is train, val (or validation) or test; it holds `annotations/{train,val,test}.json`.
+    Written into `cache` the first time (about 70 pairs a second), found there afterwards.
+    ConfigError for another split, DataError for fewer than 1 pair.
+    """
+    from imgdiff.backends.world import split_named
+    from imgdiff.mini.change_sets import write_spot_the_diff
+
+    return write_spot_the_diff(cache, pairs, seed, split_named(split, "split"))
+
+
+def image_edit_request_folder(cache: Path, pairs: int, seed: int, split: str = "test") -> Path:
+    """A folder in Image-Edit-Request's layout with `pairs` edits of one split, as procedural.
+
+    As `spot_the_diff_folder`; it holds `{train,valid,test}.json`: one instruction per item of
+    train, three of the others.
+    """
+    from imgdiff.backends.world import split_named
+    from imgdiff.mini.change_sets import write_image_edit_request
+
+    return write_image_edit_request(cache, pairs, seed, split_named(split, "split"))

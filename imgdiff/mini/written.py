@@ -16,6 +16,7 @@ from imgdiff.mini.scene import Scene, draw_scene
 MARKER = "complete.json"
 _DRAWN = ("scene.py", "language.py", "grounds.py", "shapes/*.py")
 _ASKED = ("instructions.py", "red_boxes.py", "words.py")
+_CHANGED = ("change*.py",)
 
 
 def drawing_identity() -> str:
@@ -28,7 +29,12 @@ def world_identity() -> str:
     return _source_identity((*_DRAWN, *_ASKED))
 
 
-@functools.lru_cache(maxsize=2)
+def changes_identity() -> str:
+    """12 hex digits of the source that changes scenes and tells the changes."""
+    return _source_identity(_CHANGED)
+
+
+@functools.lru_cache(maxsize=3)
 def _source_identity(patterns: tuple[str, ...]) -> str:
     here = Path(__file__).parent
     digest = hashlib.sha256()
@@ -54,6 +60,6 @@ def mark_complete(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def save_scene(scene: Scene, path: Path) -> None:
-    """Draw into a JPEG file unless it is there already (each is written atomically)."""
+    """Draw into a JPEG or PNG file (by suffix) unless it is there already (each is written atomically)."""
     if not path.exists():
         save_image(draw_scene(scene).image, path)
