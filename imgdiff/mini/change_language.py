@@ -58,8 +58,8 @@ DIFFERENCES: Mapping[Case, Sequence[str]] = {
         "there are no more {plural}",
     ),
     Case.twin_removed: (
-        "only the {twin_colour} {category} is left",
-        "of the two {plural} only the {twin_colour} one is left",
+        "of the two {plural} only the {twin_colour} one is still there",
+        "there is only one {category} now and it is the {twin_colour} one",
         "one of the two {plural} is gone and the {twin_colour} one is still there",
     ),
     Case.replaced: (
@@ -171,8 +171,8 @@ INSTRUCTIONS: Mapping[Case, Sequence[str]] = {
         "erase {the} from the {picture}",
     ),
     Case.twin_removed: (
-        "leave only the {twin_colour} {category}",
         "keep the {twin_colour} {category} and remove the other one",
+        "remove one of the {plural} but keep the {twin_colour} one",
     ),
     Case.replaced: (
         "replace {the} with {a_come}",
@@ -239,7 +239,6 @@ INSTRUCTIONS: Mapping[Case, Sequence[str]] = {
         "increase the size of {the}",
         "scale up {the}",
         "resize {the} to be bigger",
-        "scale {the} up",
         "blow up {the}",
     ),
     Case.reduced: (
@@ -249,7 +248,6 @@ INSTRUCTIONS: Mapping[Case, Sequence[str]] = {
         "decrease the size of {the}",
         "scale down {the}",
         "resize {the} to be smaller",
-        "scale {the} down",
     ),
 }
 

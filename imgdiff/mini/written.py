@@ -60,6 +60,6 @@ def mark_complete(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def save_scene(scene: Scene, path: Path) -> None:
-    """Draw into a JPEG or PNG file (by suffix) unless it is there already (each is written atomically)."""
+    """Draw into a JPEG or PNG file unless it is there already (each is written atomically)."""
     if not path.exists():
         save_image(draw_scene(scene).image, path)
