@@ -62,10 +62,23 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; DataError names the file, line and column, or that it is missing."""
+def read_json(path: Path, *, refuse_doubled_keys: bool = False) -> Any:
+    """Parse a JSON file; DataError names the file, line and column, or that it is missing.
+
+    Of a key that an object holds twice the last one counts, as everywhere, or DataError names it.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        whole = dict(pairs)
+        if len(whole) < len(pairs):
+            keys = [key for key, _ in pairs]
+            doubled = next(key for key in keys if keys.count(key) > 1)
+            raise DataError(f"{path}: the key {doubled!r} occurs twice in one object. Remove one.")
+        return whole
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        hook = unique if refuse_doubled_keys else None
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=hook)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Check the path.") from None
     except UnicodeDecodeError as error:

@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import csv
 import enum
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from imgdiff.core.errors import DataError
+from imgdiff.eval.annotations import read_kinds
+from imgdiff.eval.records import ChoiceItem, ChoiceItems
 
 QUESTIONS_FILE = "Questions.csv"
 IMAGES_FOLDER = "MMVP Images"
-PAIRS_FILE = "pairs.jsonl"
-README_FILE = "README.txt"
-PROCEDURAL_WORDS = "procedural benchmark"  # in the README of a folder that is not MMVP
+PAIRS_FILE = "pairs.jsonl"  # beside a procedural set: what differs
 COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
+PUBLISHED_QUESTIONS = 300
+# Errors of the published key that were reported and checked against the images:
+# tsb0601/MMVP issues 14 and 30; lmms-eval (tasks/mmvp/README.md) scores by these letters.
+CORRECTIONS = {99: "b", 100: "a", 279: "b", 280: "a"}
 _OPTIONS = re.compile(r"\(a\)(?P<a>.+?)\(b\)(?P<b>.+)", re.IGNORECASE | re.DOTALL)
-_REMEDY = "Point benchmark.root at a copy of github.com/tsb0601/MMVP, or set it to null."
+REMEDY = (
+    "Point benchmark.root at a copy of github.com/tsb0601/MMVP (Questions.csv beside the folder "
+    "'MMVP Images'), or set it to null for the procedural set."
+)
 
 
 class PromptStyle(str, enum.Enum):
@@ -35,53 +40,29 @@ class PromptStyle(str, enum.Enum):
     free = "free"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """One row: `index` from 1, options by lower-case letter, the image's path."""
-
-    index: int
-    text: str
-    options_text: str
-    options: Mapping[str, str]
-    correct: str
-    image: Path
-
-    @property
-    def pair(self) -> int:
-        """The pair, from 1: indices 2k-1 and 2k belong to pair k."""
-        return (self.index + 1) // 2
-
-    def prompt(self, style: PromptStyle) -> str:
-        """The words that the model reads after the image."""
-        suffix = LETTER_SUFFIX if style is PromptStyle.letter else ""
-        return f"{self.text} {self.options_text}{suffix}"
+def prompt_of(item: ChoiceItem, style: PromptStyle) -> str:
+    """The words that the model reads after the image."""
+    suffix = LETTER_SUFFIX if style is PromptStyle.letter else ""
+    return f"{item.question} {item.options_text}{suffix}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Benchmark:
-    """All questions in index order; `kinds` by pair where the folder names them."""
+def load_mmvp(root: Path, *, is_procedural: bool) -> ChoiceItems:
+    """Read and check a folder in MMVP's layout. DataError names the file, the line and the rule.
 
-    questions: tuple[Question, ...]
-    kinds: Mapping[int, str]
-    procedural: bool
-
-
-def load_benchmark(root: Path) -> Benchmark:
-    """Read and check a folder in MMVP's layout. DataError names the file, the line and the rule."""
+    The images need not be there to score answers that exist already.
+    """
     path = root / QUESTIONS_FILE
-    rows = _rows(path)
-    questions = sorted((_question(root, path, *row) for row in rows), key=lambda q: q.index)
-    _check_pairs(path, questions)
-    _check_images(root, questions)
-    return Benchmark(
-        questions=tuple(questions), kinds=_kinds(root / PAIRS_FILE), procedural=is_procedural(root)
+    rows = [(line, row, _index(path, line, row)) for line, row in _rows(path)]
+    rows.sort(key=lambda entry: entry[2])
+    _check_indices(path, [index for _, _, index in rows])
+    is_published = not is_procedural and len(rows) == PUBLISHED_QUESTIONS
+    kinds = read_kinds(root / PAIRS_FILE, "pair")
+    items = tuple(
+        _item(root, f"{path}:{line}", row, index, is_published=is_published, kinds=kinds)
+        for line, row, index in rows
     )
-
-
-def is_procedural(root: Path) -> bool:
-    """Whether the folder says that imgdiff drew it."""
-    readme = root / README_FILE
-    return readme.is_file() and PROCEDURAL_WORDS in readme.read_text("utf-8", errors="replace")
+    _check_pairs(path, items)
+    return ChoiceItems(items=items, is_published=is_published)
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -93,84 +74,79 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
             if missing:
                 raise DataError(
                     f"{path}: no column {missing[0]!r}; found {list(reader.fieldnames or ())}, "
-                    f"needed {list(COLUMNS)}. {_REMEDY}"
+                    f"needed {list(COLUMNS)}. {REMEDY}"
                 )
             rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file. {_REMEDY}") from None
+        raise DataError(f"{path}: no such file. {REMEDY}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a UTF-8 CSV file ({error}). {_REMEDY}") from None
+        raise DataError(f"{path}: not a UTF-8 CSV file ({error}). {REMEDY}") from None
     if not rows:
-        raise DataError(f"{path}: no question in it. {_REMEDY}")
+        raise DataError(f"{path}: no question in it. {REMEDY}")
     return rows
 
 
-def _question(root: Path, path: Path, line: int, row: dict[str, str]) -> Question:
-    index, text, options, answer = ((row[name] or "").strip() for name in COLUMNS)
+def _index(path: Path, line: int, row: dict[str, str]) -> int:
+    """The number of the question, from 1; more than nine digits are no number of a question."""
+    text = (row["Index"] or "").strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1):  # noqa: PLR2004
+        raise DataError(
+            f"{path}:{line}: Index is {text!r}, must be a number from 1. Correct the row."
+        )
+    return int(text)
+
+
+def _item(
+    root: Path,
+    place: str,
+    row: dict[str, str],
+    index: int,
+    *,
+    is_published: bool,
+    kinds: dict[str, str],
+) -> ChoiceItem:
+    text, options, answer = ((row[name] or "").strip() for name in COLUMNS[1:])
     found = _OPTIONS.fullmatch(options)
     correct = answer.lower().strip("() .")
     for holds, name, value, rule in (
-        (
-            index.isascii() and index.isdigit() and int(index) >= 1,
-            "Index",
-            index,
-            "a number from 1",
-        ),
         (bool(text), "Question", text, "some text"),
         (found is not None, "Options", options, "'(a) X (b) Y'"),
         (correct in ("a", "b"), "Correct Answer", answer, "(a) or (b)"),
     ):
         if not holds:
-            raise DataError(f"{path}:{line}: {name} is {value!r}, must be {rule}. Correct the row.")
-    texts = found.groupdict() if found else {}
-    return Question(
-        index=int(index),
-        text=text,
+            raise DataError(f"{place}: {name} is {value!r}, must be {rule}. Correct the row.")
+    pair = str((index + 1) // 2)
+    return ChoiceItem(
+        id=str(index),
+        pair=pair,
+        question=text,
         options_text=options,
-        options={letter: words.strip() for letter, words in texts.items()},
+        options={key: words.strip() for key, words in (found.groupdict() if found else {}).items()},
         correct=correct,
-        image=root / IMAGES_FOLDER / f"{int(index)}.jpg",
+        corrected=CORRECTIONS.get(index, correct) if is_published else correct,
+        image=root / IMAGES_FOLDER / f"{index}.jpg",
+        kind=kinds.get(pair, ""),
     )
 
 
-def _check_pairs(path: Path, questions: Sequence[Question]) -> None:
-    """Indices are 1..2n, each once; a pair asks one question and has opposite answers."""
-    found = [question.index for question in questions]
+def _check_indices(path: Path, found: Sequence[int]) -> None:
+    """Indices are 1..2n, each once."""
     wanted = list(range(1, len(found) + len(found) % 2 + 1))
     if found != wanted:
-        wrong = sorted(set(wanted) ^ set(found)) or [i for i in set(found) if found.count(i) > 1]
+        wrong = sorted(set(wanted) ^ set(found)) or [i for i in found if found.count(i) > 1]
         raise DataError(
             f"{path}: {len(found)} questions, but Index {wrong[0]} is missing, doubled or out of "
             "range. Each of 1, 2, ... 2n must occur once; restore the file."
         )
-    for first, second in zip(questions[::2], questions[1::2], strict=True):
-        same = " ".join(first.text.split()).lower() == " ".join(second.text.split()).lower()
+
+
+def _check_pairs(path: Path, items: Sequence[ChoiceItem]) -> None:
+    """A pair asks one question and has opposite answers."""
+    for first, second in zip(items[::2], items[1::2], strict=True):
+        same = " ".join(first.question.split()).lower() == " ".join(second.question.split()).lower()
         if not same or first.correct == second.correct:
             raise DataError(
-                f"{path}: Index {first.index} and {second.index} are a pair, but "
+                f"{path}: Index {first.id} and {second.id} are a pair, but "
                 + ("have the same answer" if same else "ask different questions")
                 + ". A pair asks one question about two images with opposite answers."
             )
-
-
-def _check_images(root: Path, questions: Sequence[Question]) -> None:
-    missing = [question.image.name for question in questions if not question.image.is_file()]
-    if missing:
-        raise DataError(
-            f"{root / IMAGES_FOLDER}: {len(missing)} of {len(questions)} images are missing, the "
-            f"first is {missing[0]}. Copy the folder again."
-        )
-
-
-def _kinds(path: Path) -> dict[int, str]:
-    """Kind of difference by pair; empty where there is no pairs.jsonl (as in the real MMVP)."""
-    if not path.is_file():
-        return {}
-    try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-        return {int(row["pair"]): str(row["kind"]) for row in rows}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: a line is not JSON with 'pair' and 'kind' ({error}). Delete the file to "
-            "score without kinds."
-        ) from None

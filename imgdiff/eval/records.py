@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+WITHOUT_REFERENCE = "no reference sentence"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChoiceItem:
@@ -29,9 +31,14 @@ class ChoiceItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionItem:
-    """Two images whose difference is to be told, and what people wrote about it."""
+    """Two images whose difference is to be told, and what people wrote about it.
+
+    `subject` names the pair of images: items that share it (several annotators, scored apart)
+    get one and the same answer.
+    """
 
     id: str
+    subject: str
     images: tuple[Path, Path]
     references: tuple[str, ...]
     kind: str = ""
@@ -90,6 +97,25 @@ class LeftOut:
 
     reason: str
     ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChoiceItems:
+    """The questions of a benchmark in MMVP's format, in the order of the file.
+
+    `is_published` tells MMVP itself from a procedural or private set in its format.
+    """
+
+    items: tuple[ChoiceItem, ...]
+    is_published: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionItems:
+    """The items of a captioning benchmark in the order of the file, and what cannot be scored."""
+
+    items: tuple[CaptionItem, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,35 +1,45 @@
-"""One evaluation: ask every question that is not answered yet, then score."""
+"""One evaluation: ask what is not answered yet, or read a file of predictions; then score."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from imgdiff.backends.protocols import Chat
-from imgdiff.backends.world_data import benchmark_folder
-from imgdiff.core.console import meter, say, show_table
-from imgdiff.core.errors import ConfigError
-from imgdiff.core.files import read_json, write_json
+from imgdiff.backends.configs import VlmConfig
+from imgdiff.core.console import say
+from imgdiff.core.files import write_json
 from imgdiff.core.identity import fingerprint
-from imgdiff.core.images import open_rgb
-from imgdiff.eval.config import EvalConfig, MmvpConfig
-from imgdiff.eval.mmvp import Benchmark, load_benchmark
-from imgdiff.eval.predictions import (
-    Prediction,
-    Sheet,
-    append_predictions,
-    read_answers,
-    sheet_for,
-    write_predictions,
+from imgdiff.eval.asking import AnswerStore, Asker
+from imgdiff.eval.caption_run import ask_captions, caption_scores, score
+from imgdiff.eval.captions.statistics import save_statistics
+from imgdiff.eval.choice_run import ask_choices, choice_answers, choice_scores
+from imgdiff.eval.config import CaptionConfig, EvalConfig, MmvpConfig, SpotConfig
+from imgdiff.eval.data import CaptionData, ChoiceData, caption_data, choice_data
+from imgdiff.eval.foreign import matched, read_predictions
+from imgdiff.eval.records import Answer, LeftOut, Run
+from imgdiff.eval.run_files import (
+    PREDICTIONS_FILE,
+    SCORES_FILE,
+    STATISTICS_FILE,
+    claim,
+    write_answers,
 )
-from imgdiff.eval.scores import Answered, Share, pair_scores, scores_by_kind
+from imgdiff.eval.summary import show_summary
 
-PREDICTIONS_FILE = "predictions.jsonl"
-SCORES_FILE = "scores.json"
-RUN_FILE = "run.json"  # what is evaluated in this folder
-ASKED_AT_ONCE = 64  # questions between two writes; a killed run loses at most these
+ANSWERS_FOLDER = "answers"  # in cache_dir: of every model that was asked
+PER_UID = "per_uid"
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Source:
+    """Who answers: a model (with its settings) or a file."""
+
+    identity: str
+    model: VlmConfig | None
 
 
 def run(config: EvalConfig) -> dict[str, Any]:
@@ -37,135 +47,145 @@ def run(config: EvalConfig) -> dict[str, Any]:
 
     ConfigError where `output_dir` holds another model's or benchmark's evaluation.
     """
-    benchmark = load_benchmark(_folder(config))
-    chat = config.model.build()
+    source = _source(config)
+    if isinstance(config.benchmark, MmvpConfig):
+        scores, answers = _choices(config, source)
+    else:
+        scores, answers = _captions(config, source)
     output = Path(config.output_dir)
-    sheet = sheet_for(benchmark, config.benchmark.prompt, chat.identity)
-    _claim(output, sheet, config)
-    predictions = _answer(sheet, chat, output / PREDICTIONS_FILE)
-    scores = _scores(benchmark, config, chat.identity, predictions)
+    write_answers(output / PREDICTIONS_FILE, answers)
     write_json(output / SCORES_FILE, scores)
-    _report(scores, output)
+    _report(config, Run(folder=output, scores=scores, answers=tuple(answers)))
     return scores
 
 
-def _folder(config: EvalConfig) -> Path:
+def _source(config: EvalConfig) -> _Source:
+    if config.predictions is not None:
+        path = Path(config.predictions).expanduser()
+        content = path.read_bytes() if path.is_file() else b""
+        return _Source(identity=f"file:{hashlib.sha256(content).hexdigest()}", model=None)
+    asked = config.model.asked()
+    return _Source(identity=asked.identity(), model=asked)
+
+
+def _asker(config: EvalConfig, model: VlmConfig, identity: str) -> Asker:
+    store = AnswerStore(Path(config.cache_dir) / ANSWERS_FOLDER, identity)
+    return Asker(config=model, store=store, processes=config.asking_processes)
+
+
+def _choices(config: EvalConfig, source: _Source) -> tuple[dict[str, Any], Sequence[Answer]]:
     benchmark = config.benchmark
-    if benchmark.root is not None:
-        return Path(benchmark.root).expanduser()
-    return benchmark_folder(Path(config.cache_dir), benchmark.pairs, benchmark.seed)
-
-
-def _claim(output: Path, sheet: Sheet, config: EvalConfig) -> None:
-    """Write what is evaluated here; refuse a folder that says otherwise."""
-    manifest = output / RUN_FILE
-    wanted = {"questions": fingerprint(sheet.keys), "model": config.model.path}
-    held = read_json(manifest) if manifest.exists() else wanted
-    if held.get("questions") != wanted["questions"] and not config.overwrite:
-        what = (
-            f"the evaluation of {held['model']}, made with" if "questions" in held else "a run of"
-        )
-        raise ConfigError(
-            f"output_dir={output}: holds {what} another model, benchmark, prompt or command. "
-            "Choose another output_dir, or overwrite=true."
-        )
-    write_json(manifest, wanted)
-
-
-def _answer(sheet: Sheet, chat: Chat, path: Path) -> list[Prediction]:
-    """All predictions in index order, which `path` then holds and nothing else."""
-    known = read_answers(path)
-    done = {
-        number: sheet.prediction(number, known[key])
-        for number, key in enumerate(sheet.keys)
-        if key in known
+    data = choice_data(config, benchmark)
+    items = data.content.items
+    words = [(item.id, item.question, item.options_text, item.correct) for item in items]
+    texts = _foreign(config, [item.id for item in items], {})
+    _claim(config, source, words)
+    if source.model is not None:
+        texts = ask_choices(config, data, _asker(config, source.model, source.identity))
+    answers, left_out = choice_answers(config, data, texts)
+    scores = {
+        **_head(config, data, benchmark.protocol, "test"),
+        **choice_scores(data, answers),
+        **_tail(config, source, data, left_out),
     }
-    missing = [number for number in range(len(sheet.keys)) if number not in done]
-    if done:
-        say(f"{path}: {len(done)} of {len(sheet.keys)} answers are there already")
-    write_predictions(path, list(done.values()))
-    for answered in _ask(sheet, chat, missing):
-        append_predictions(path, answered.values())
-        done |= answered
-    predictions = [done[number] for number in range(len(sheet.keys))]
-    write_predictions(path, predictions)
-    return predictions
+    return scores, answers
 
 
-def _ask(sheet: Sheet, chat: Chat, numbers: Sequence[int]) -> Iterator[dict[int, Prediction]]:
-    """Predictions by number, ASKED_AT_ONCE at a time. Loads the model only if there is work."""
-    if not numbers:
-        return
-    with chat, meter(len(numbers), "questions") as bar:
-        for start in range(0, len(numbers), ASKED_AT_ONCE):
-            part = numbers[start : start + ASKED_AT_ONCE]
-            questions = [sheet.benchmark.questions[number] for number in part]
-            images = [open_rgb(question.image) for question in questions]
-            answers = chat.chat(images, [question.prompt(sheet.style) for question in questions])
-            yield {n: sheet.prediction(n, text) for n, text in zip(part, answers, strict=True)}
-            bar.advance(len(part))
+def _captions(config: EvalConfig, source: _Source) -> tuple[dict[str, Any], Sequence[Answer]]:
+    benchmark = config.benchmark
+    data = caption_data(config, benchmark)
+    items = data.content.items
+    texts = _foreign(config, [item.subject for item in items], data.other_splits)
+    _claim(config, source, [(item.id, item.references) for item in items])
+    if source.model is not None:
+        texts = ask_captions(config, data, _asker(config, source.model, source.identity))
+    captioned = score(config, data, texts)
+    save_statistics(Path(config.output_dir) / STATISTICS_FILE, captioned.scored.statistics)
+    protocol = benchmark.protocol.value if isinstance(benchmark, SpotConfig) else PER_UID
+    scores = {
+        **_head(config, data, protocol, benchmark.split.value),
+        **caption_scores(captioned),
+        **_tail(config, source, data, captioned.left_out),
+    }
+    return scores, captioned.answers
 
 
-def _scores(
-    benchmark: Benchmark, config: EvalConfig, identity: str, predictions: Sequence[Prediction]
+def _foreign(
+    config: EvalConfig, subjects: Sequence[str], other_splits: Mapping[str, frozenset[str]]
+) -> dict[str, str]:
+    """Text by subject from the file of predictions; nothing where a model is asked."""
+    if config.predictions is None:
+        return {}
+    path = Path(config.predictions).expanduser()
+    return matched(
+        path,
+        read_predictions(path),
+        subjects,
+        is_partial=config.partial,
+        other_splits=other_splits,
+    )
+
+
+def _claim(config: EvalConfig, source: _Source, items: Sequence[Any]) -> None:
+    questions = fingerprint(source.identity, _asked(config.benchmark), items)
+    wanted = {"questions": questions, "label": config.shown_label}
+    claim(Path(config.output_dir), wanted, overwrite=config.overwrite)
+
+
+def _asked(benchmark: Any) -> dict[str, Any]:
+    """The settings of the benchmark without the places of its files."""
+    places = ("root", "annotations", "images")
+    return {key: value for key, value in asdict(benchmark).items() if key not in places}
+
+
+def _head(
+    config: EvalConfig, data: ChoiceData | CaptionData, protocol: str, split: str
 ) -> dict[str, Any]:
-    """What scores.json holds; every score is a fraction in [0, 1]."""
-    answers = [Answered(pair=p.pair, chosen=p.chosen, correct=p.correct) for p in predictions]
-    overall = pair_scores(answers)
-    by_kind = scores_by_kind(answers, benchmark.kinds)
-    chosen = Counter(item.chosen or "unparsed" for item in predictions)
+    """How scores.json begins."""
+    name = config.benchmark.NAME
     return {
-        "benchmark": "mmvp_procedural" if benchmark.procedural else "mmvp",
-        "procedural": benchmark.procedural,
-        "protocol": _protocol(config.benchmark, benchmark),
-        "model": {"path": config.model.path, "identity": identity},
-        "n": len(predictions),
-        "pairs": len(predictions) // 2,
-        "scores": _values(overall),
-        "intervals": {name: _interval(share) for name, share in overall.items()},
-        "by_kind": {
-            kind: {"pairs": shares["pair_accuracy"].total, **_values(shares)}
-            for kind, shares in by_kind.items()
-        },
-        "chosen": dict(sorted(chosen.items())),
+        "benchmark": f"{name}_procedural" if data.procedural else name,
+        "procedural": data.procedural,
+        "protocol": protocol,
+        "split": split,
+        "label": config.shown_label,
     }
 
 
-def _protocol(config: MmvpConfig, benchmark: Benchmark) -> dict[str, Any]:
-    """How the numbers were made, for whoever compares them."""
-    drawn = {"pairs": config.pairs, "seed": config.seed}
+def _tail(
+    config: EvalConfig,
+    source: _Source,
+    data: ChoiceData | CaptionData,
+    left_out: Sequence[LeftOut],
+) -> dict[str, Any]:
+    """How scores.json ends: what is not scored, and how the numbers were made."""
+    benchmark, model = config.benchmark, config.model
+    settings: dict[str, Any] = {"answered_by": source.identity, "data": str(data.place)}
+    if source.model is not None:
+        settings |= {
+            "model": model.path,
+            "template": model.template.value,
+            "max_new_tokens": model.max_new_tokens or benchmark.tokens,
+            "decoding": "greedy",
+        }
+    settings |= {key: getattr(value, "value", value) for key, value in _asked(benchmark).items()}
+    if isinstance(benchmark, CaptionConfig):
+        settings["interval"] = f"bootstrap 95 %, {benchmark.resamples} resamples"
+        settings["seed_of_bootstrap"] = config.seed
+    else:
+        settings["interval"] = "Wilson 95 %"
+    if not data.procedural:
+        for key in ("pairs", "seed"):
+            settings.pop(key)
     return {
-        "prompt": config.prompt.value,
-        "decoding": "greedy",
-        "image": "one image per question, padded to a square",
-        "key": "original",
-        "interval": "Wilson 95 %",
-        "set": drawn if config.root is None else {"root": config.root},
-        "note": "procedural set in MMVP's format, not MMVP" if benchmark.procedural else "MMVP",
+        "left_out": [
+            {"reason": entry.reason, "count": len(entry.ids), "ids": list(entry.ids)}
+            for entry in left_out
+        ],
+        "settings": settings,
     }
 
 
-def _values(shares: Mapping[str, Share]) -> dict[str, float]:
-    return {name: round(share.value, 4) for name, share in shares.items()}
-
-
-def _interval(share: Share) -> dict[str, float]:
-    low, high = share.interval()
-    return {"low": round(low, 4), "high": round(high, 4)}
-
-
-def _report(scores: Mapping[str, Any], output: Path) -> None:
-    """The table at the end; percentages."""
-    label = "procedural MMVP-format set (not MMVP)" if scores["procedural"] else "MMVP"
-    rows: list[tuple[object, ...]] = []
-    for name, value in scores["scores"].items():
-        interval = scores["intervals"][name]
-        spread = f"{100 * interval['low']:.1f} - {100 * interval['high']:.1f}"
-        n = scores["pairs"] if name == "pair_accuracy" else scores["n"]
-        rows.append((name.replace("_", " "), f"{100 * value:.1f}", spread, n))
-    for kind, values in scores["by_kind"].items():
-        value = f"{100 * values['pair_accuracy']:.1f}"
-        rows.append((f"pair accuracy, {kind} differs", value, "", values["pairs"]))
-    rows.append(("pair accuracy of independent guesses", "25.0", "", ""))
-    show_table(label, ("%", "score", "95 % interval", "n"), rows)
-    say(f"{output / SCORES_FILE}")
+def _report(config: EvalConfig, finished: Run) -> None:
+    show_summary(finished)
+    say(f"{finished.folder / SCORES_FILE}")

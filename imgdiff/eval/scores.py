@@ -13,7 +13,7 @@ Z_95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 class Answered:
     """A question's pair, the letter that the answer chose (None: unparsed) and the right one."""
 
-    pair: int
+    pair: str
     chosen: str | None
     correct: str
 
@@ -48,7 +48,7 @@ def pair_scores(answers: Sequence[Answered]) -> dict[str, Share]:
 
     `answers` must not be empty and holds whole pairs.
     """
-    by_pair: dict[int, list[bool]] = {}
+    by_pair: dict[str, list[bool]] = {}
     for answer in answers:
         by_pair.setdefault(answer.pair, []).append(answer.is_right)
     return {
@@ -61,7 +61,7 @@ def pair_scores(answers: Sequence[Answered]) -> dict[str, Share]:
 
 
 def scores_by_kind(
-    answers: Sequence[Answered], kinds: Mapping[int, str]
+    answers: Sequence[Answered], kinds: Mapping[str, str]
 ) -> dict[str, dict[str, Share]]:
     """`pair_scores` of the pairs of each kind, by kind in order of name."""
     grouped: dict[str, list[Answered]] = {}

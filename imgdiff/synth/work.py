@@ -7,18 +7,13 @@ on the shard alone, so the number of processes and any interruption leave the by
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import queue
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from imgdiff.backends.runtime import one_thread_environment
+from imgdiff.backends.workers import in_processes
 from imgdiff.core.console import meter
-from imgdiff.core.errors import ImgdiffError
 from imgdiff.core.files import read_json
 from imgdiff.core.store import Store
 from imgdiff.synth.config import StopAfter, SynthConfig
@@ -28,7 +23,6 @@ from imgdiff.synth.states import state_from_json
 from imgdiff.synth.tools import Backends, Tools
 
 WAVE_SHARDS = 20
-_POLL_SECONDS = 0.5
 
 Report = Callable[[float, str], None]
 
@@ -114,70 +108,12 @@ def run_shards(config: SynthConfig, layout: Layout, count: int, items: int) -> l
 def _in_processes(
     config: SynthConfig, layout: Layout, waiting: Sequence[int], processes: int, report: Report
 ) -> list[str]:
-    context = multiprocessing.get_context("spawn")
-    messages: Any = context.Queue()
-    with _single_threaded_children():
-        workers = [
-            context.Process(
-                target=_worker,
-                args=(config, layout, list(waiting[rank::processes]), os.getpid(), messages),
-                daemon=True,
-            )
-            for rank in range(processes)
-        ]
-        for worker in workers:
-            worker.start()
-    loaded: list[str] = []
-    running = len(workers)
-    while running:
-        message = _next_message(messages, workers)
-        if isinstance(message, ImgdiffError):
-            raise message
-        if isinstance(message, list):
-            loaded += message
-            running -= 1
-        else:
-            report(*message)
-    return sorted(set(loaded))
-
-
-def _next_message(messages: Any, workers: Sequence[Any]) -> Any:
-    while True:
-        try:
-            return messages.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            dead = [w for w in workers if w.exitcode not in (None, 0)]
-            if dead:
-                raise ImgdiffError(
-                    f"a worker process ended with exit code {dead[0].exitcode} (see its message "
-                    "above; -9 means killed, often for memory). Run the same command again, with "
-                    "a smaller `workers` if memory ran out: finished shards are kept."
-                ) from None
-
-
-@contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Children inherit one-thread settings; this process gets its environment back."""
-    before = dict(os.environ)
-    one_thread_environment()
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _worker(
-    config: SynthConfig, layout: Layout, shards: list[int], parent: int, messages: Any
-) -> None:
-    def report(amount: float, label: str) -> None:
-        if (
-            os.getppid() != parent
-        ):  # the run was killed: an orphan must not write on beside its heir
-            os._exit(1)
-        messages.put((amount, label))
-
-    try:
-        messages.put(work_shards(config, layout, shards, report))
-    except ImgdiffError as error:
-        messages.put(error)
+    parts = [list(waiting[rank::processes]) for rank in range(processes)]
+    loaded = in_processes(
+        partial(work_shards, config, layout),
+        parts,
+        report,
+        "Run the same command again, with a smaller `workers` if memory ran out: finished shards "
+        "are kept.",
+    )
+    return sorted({name for names in loaded for name in names})

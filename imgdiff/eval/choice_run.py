@@ -1,0 +1,131 @@
+"""A benchmark in MMVP's format: from questions to answers to scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imgdiff.core.errors import ConfigError
+from imgdiff.eval.answers import choice_letter
+from imgdiff.eval.asking import Asker, Question, check_images
+from imgdiff.eval.config import FREE_TOKENS, EvalConfig, MmvpConfig
+from imgdiff.eval.data import ChoiceData
+from imgdiff.eval.mmvp import REMEDY, prompt_of
+from imgdiff.eval.records import ChoiceAnswer, ChoiceItem, LeftOut
+from imgdiff.eval.scores import Answered, Share, pair_scores, scores_by_kind
+
+COCOT_PROMPT = "Please identify the similarities and differences between these two images"
+COCOT_CONTEXT = "Context: {text}\n{question}"
+NO_PREDICTION = "no prediction for a question of the pair"
+
+
+def ask_choices(config: EvalConfig, data: ChoiceData, asker: Asker) -> dict[str, str]:
+    """The model's answer by item id."""
+    benchmark = config.benchmark
+    assert isinstance(benchmark, MmvpConfig)
+    items = data.content.items
+    questions = [_question(config, item, prompt_of(item, benchmark.prompt)) for item in items]
+    check_images(questions, REMEDY)
+    if benchmark.cocot:
+        context = _similarities_and_differences(items, asker)
+        questions = [
+            _question(
+                config, item, COCOT_CONTEXT.format(text=context[item.pair], question=q.prompt)
+            )
+            for item, q in zip(items, questions, strict=True)
+        ]
+    answers = asker.answers(questions)
+    return {item.id: text for item, text in zip(items, answers, strict=True)}
+
+
+def _question(config: EvalConfig, item: ChoiceItem, prompt: str) -> Question:
+    limit = config.model.max_new_tokens or config.benchmark.tokens
+    return Question(images=(item.image,), prompt=prompt, max_new_tokens=limit)
+
+
+def _similarities_and_differences(items: Sequence[ChoiceItem], asker: Asker) -> dict[str, str]:
+    """CoCoT's first step by pair: the pair side by side, in the order of the file."""
+    pairs: dict[str, tuple[Path, ...]] = {}
+    for item in items:
+        pairs[item.pair] = (*pairs.get(item.pair, ()), item.image)
+    questions = [
+        Question(images=images, prompt=COCOT_PROMPT, max_new_tokens=FREE_TOKENS)
+        for images in pairs.values()
+    ]
+    return dict(zip(pairs, asker.answers(questions, "pairs"), strict=True))
+
+
+def choice_answers(
+    config: EvalConfig, data: ChoiceData, texts: Mapping[str, str]
+) -> tuple[list[ChoiceAnswer], list[LeftOut]]:
+    """The answers read by the parser; pairs that lack an answer are left out as a whole."""
+    benchmark = config.benchmark
+    assert isinstance(benchmark, MmvpConfig)
+    lacking = {item.pair for item in data.content.items if item.id not in texts}
+    answers = [
+        ChoiceAnswer(
+            id=item.id,
+            pair=item.pair,
+            kind=item.kind,
+            question=item.question,
+            options=item.options,
+            images=(str(item.image),) if item.image.is_file() else (),
+            prompt="" if config.predictions else prompt_of(item, benchmark.prompt),
+            answer=texts[item.id],
+            chosen=choice_letter(texts[item.id], item.options),
+            correct=item.correct,
+            corrected=item.corrected,
+        )
+        for item in data.content.items
+        if item.pair not in lacking
+    ]
+    ids = tuple(item.id for item in data.content.items if item.pair in lacking)
+    if not answers:
+        raise ConfigError(
+            f"predictions={config.predictions}: no pair has both of its answers; a pair counts "
+            "when both are right. Add the missing ones."
+        )
+    return answers, [LeftOut(reason=NO_PREDICTION, ids=ids)] if ids else []
+
+
+def choice_scores(data: ChoiceData, answers: Sequence[ChoiceAnswer]) -> dict[str, Any]:
+    """The part of scores.json that only such a benchmark has; scores are fractions in [0, 1]."""
+    published = [_answered(answer, answer.correct) for answer in answers]
+    corrected = [_answered(answer, answer.corrected) for answer in answers]
+    kinds = {answer.pair: answer.kind for answer in answers if answer.kind}
+    changed = [answer.id for answer in answers if answer.corrected != answer.correct]
+    overall = pair_scores(published)
+    return {
+        "n": len(answers),
+        "pairs": overall["pair_accuracy"].total,
+        "scores": _values(overall),
+        "intervals": _intervals(overall),
+        "corrected": {
+            "scores": _values(pair_scores(corrected)),
+            "intervals": _intervals(pair_scores(corrected)),
+            "changed_questions": changed,
+            "note": "" if data.content.is_published else "not MMVP itself: no letter is corrected",
+        },
+        "by_kind": {
+            kind: {"pairs": shares["pair_accuracy"].total, **_values(shares)}
+            for kind, shares in scores_by_kind(published, kinds).items()
+        },
+        "chosen": dict(sorted(Counter(answer.chosen or "unparsed" for answer in answers).items())),
+    }
+
+
+def _answered(answer: ChoiceAnswer, correct: str) -> Answered:
+    return Answered(pair=answer.pair, chosen=answer.chosen, correct=correct)
+
+
+def _values(shares: Mapping[str, Share]) -> dict[str, float]:
+    return {name: share.value for name, share in shares.items()}
+
+
+def _intervals(shares: Mapping[str, Share]) -> dict[str, dict[str, float]]:
+    return {
+        name: dict(zip(("low", "high"), share.interval(), strict=True))
+        for name, share in shares.items()
+    }
