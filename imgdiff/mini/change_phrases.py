@@ -132,20 +132,19 @@ def slots_of(wording: str) -> list[str]:
     return re.findall(r"\{(\w+)\}", wording)
 
 
-def _reference(
-    item: SceneObject,
-    silent: Sequence[str],
-    telling: Telling,
-    holds: Callable[[Reference], bool],
-) -> Reference:
-    """What to say of an object so that `holds` is true; colour and place always suffice."""
+def _naming(
+    item: SceneObject, shown: Sequence[SceneObject], silent: Sequence[str], rng: np.random.Generator
+) -> str:
+    """`red car`: words, without an article, that fit this object alone of those shown."""
     options = {
         reference: weight
         for said, weight in _SAID.items()
-        if not set(said) & set(silent) and holds(reference := _saying(item, said))
+        if not set(said) & set(silent)
+        and sum(map((reference := _saying(item, said)).fits, shown)) == 1
     }
     weights = np.array(list(options.values()))
-    return list(options)[int(telling.rng.choice(len(options), p=weights / weights.sum()))]
+    chosen = int(rng.choice(len(options), p=weights / weights.sum()))
+    return list(options)[chosen].text(rng)
 
 
 def _saying(item: SceneObject, said: Sequence[str]) -> Reference:
@@ -161,40 +160,23 @@ def _saying(item: SceneObject, said: Sequence[str]) -> Reference:
     )
 
 
-def _known(telling: Telling, *silent: str) -> str:
+def _known(told: Telling, *silent: str) -> str:
     """`the red car`: the one object of the first scene that is meant."""
-    shown = telling.pair.before.objects
-    reference = _reference(
-        telling.before,
-        [*_SILENT.get(telling.change.kind, ()), *silent],
-        telling,
-        lambda said: sum(map(said.fits, shown)) == 1,
-    )
-    return f"the {reference.text(telling.rng)}"
+    unsaid = (*_SILENT.get(told.change.kind, ()), *silent)
+    return f"the {_naming(told.before, told.pair.before.objects, unsaid, told.rng)}"
 
 
-def _gone(telling: Telling) -> str:
-    """`red car`: one object of the first scene, none of the second."""
-    first, second = telling.pair.before.objects, telling.pair.after.objects
-    reference = _reference(
-        telling.before,
-        (),
-        telling,
-        lambda said: sum(map(said.fits, first)) == 1 and not any(map(said.fits, second)),
-    )
-    return reference.text(telling.rng)
+def _gone(told: Telling) -> str:
+    """`red car`: one object of the first scene, none of the second (a twin stays in both)."""
+    return _naming(told.before, told.pair.before.objects, (), told.rng)
 
 
-def _come(telling: Telling) -> str:
-    """`blue cup`: nothing of the first scene, one object of the second; its place is not said."""
-    first, second = telling.pair.before.objects, telling.pair.after.objects
-    reference = _reference(
-        telling.after,
-        _PLACE,
-        telling,
-        lambda said: sum(map(said.fits, second)) == 1 and not any(map(said.fits, first)),
-    )
-    return reference.text(telling.rng)
+def _come(told: Telling) -> str:
+    """`blue cup`: one object of the second scene, none of the first (a twin stays in both).
+
+    Where it is is said by a slot of its own.
+    """
+    return _naming(told.after, told.pair.after.objects, _PLACE, told.rng)
 
 
 def _with_article(words: str) -> str:
