@@ -1,0 +1,1 @@
+"""Caption metrics equal to pycocoevalcap's, with uncertainty and diagnostics."""
