@@ -135,7 +135,11 @@ def show_deltas(first: Run, second: Run, found: Sequence[Delta]) -> None:
             f"{100 * item.value:+.1f}",
             f"{100 * item.low:+.1f} .. {100 * item.high:+.1f}",
             f"{item.p:.3f}",
-            "within noise" if item.within_noise else "B is better" if item.value > 0 else "A is better",
+            "within noise"
+            if item.within_noise
+            else "B is better"
+            if item.value > 0
+            else "A is better",
         )
         for item in found
     ]

@@ -202,6 +202,11 @@ class EvalConfig:
     report: ReportConfig = field(default_factory=ReportConfig)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.benchmark, BenchmarkConfig):
+            raise ConfigError(
+                f"benchmark={self.benchmark}: must be one of mmvp, spot_the_diff, "
+                "image_edit_request. Add benchmark=mmvp to the command."
+            )
         if self.processes is not None and self.processes < 1:
             raise ConfigError(
                 f"processes={self.processes}: must be at least 1, or null for one per GPU"

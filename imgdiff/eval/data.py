@@ -21,7 +21,6 @@ from imgdiff.eval.config import (
     CaptionConfig,
     EditConfig,
     EditSplit,
-    EvalConfig,
     MmvpConfig,
     SpotConfig,
     SpotSplit,
@@ -51,10 +50,10 @@ class CaptionData:
     other_splits: Mapping[str, frozenset[str]]
 
 
-def choice_data(config: EvalConfig, benchmark: MmvpConfig) -> ChoiceData:
-    """MMVP from `benchmark.root` (a folder, or hf:NAME), else the procedural set."""
+def choice_data(benchmark: MmvpConfig, cache: Path) -> ChoiceData:
+    """MMVP from `benchmark.root` (a folder, or hf:NAME), else the procedural set (in `cache`)."""
     if benchmark.root is None:
-        folder = benchmark_folder(Path(config.cache_dir), benchmark.pairs, benchmark.seed)
+        folder = benchmark_folder(cache, benchmark.pairs, benchmark.seed)
     elif benchmark.root.startswith(PREFIX):
         patterns = [mmvp.QUESTIONS_FILE, f"{mmvp.IMAGES_FOLDER}/*"]
         folder = dataset_folder(benchmark.root[len(PREFIX) :], patterns, mmvp.REMEDY)
@@ -68,9 +67,12 @@ def choice_data(config: EvalConfig, benchmark: MmvpConfig) -> ChoiceData:
     )
 
 
-def caption_data(config: EvalConfig, benchmark: CaptionConfig) -> CaptionData:
-    """Spot-the-Diff or Image-Edit-Request, as `benchmark` says where."""
-    annotations, images = _places(config, benchmark)
+def caption_data(benchmark: CaptionConfig, cache: Path, *, needs_images: bool) -> CaptionData:
+    """Spot-the-Diff or Image-Edit-Request, as `benchmark` says where.
+
+    Without need of images a folder that lacks them will do: captions are there already.
+    """
+    annotations, images = _places(benchmark, cache, needs_images=needs_images)
     folders = (annotations.parent, annotations.parent.parent)
     drawn = any(map(is_procedural, folders))
     kinds: dict[str, str] = {}
@@ -93,7 +95,7 @@ def _load(
     return ier.load_image_edit_request(annotations, images, kinds)
 
 
-def _places(config: EvalConfig, benchmark: CaptionConfig) -> tuple[Path, Path]:
+def _places(benchmark: CaptionConfig, cache: Path, *, needs_images: bool) -> tuple[Path, Path]:
     """The annotation file and the folder of images."""
     root = benchmark.root
     if root is not None and root.startswith(PREFIX):
@@ -101,7 +103,7 @@ def _places(config: EvalConfig, benchmark: CaptionConfig) -> tuple[Path, Path]:
             f"benchmark.root={root}: the images of this benchmark are on no hub; give a folder. "
             + (std.REMEDY if isinstance(benchmark, SpotConfig) else ier.REMEDY)
         )
-    folder = _drawn(config, benchmark) if benchmark.is_drawn else None
+    folder = _drawn(benchmark, cache) if benchmark.is_drawn else None
     if root is not None:
         folder = Path(root).expanduser()
     if benchmark.annotations is not None:
@@ -111,8 +113,13 @@ def _places(config: EvalConfig, benchmark: CaptionConfig) -> tuple[Path, Path]:
         annotations = _annotations(benchmark, folder)
     if benchmark.images is not None:
         return annotations, Path(benchmark.images).expanduser()
-    if folder is None or config.predictions is not None:
+    if not needs_images:
         return annotations, _images_if_any(benchmark, folder or annotations.parent)
+    if folder is None:
+        raise ConfigError(
+            f"benchmark.annotations={benchmark.annotations}: the images are needed too. Set "
+            "benchmark.images to their folder (or predictions to a file of captions)."
+        )
     return annotations, _images(benchmark, folder)
 
 
@@ -123,8 +130,7 @@ def _images_if_any(benchmark: CaptionConfig, folder: Path) -> Path:
         return folder / NO_IMAGES
 
 
-def _drawn(config: EvalConfig, benchmark: CaptionConfig) -> Path:
-    cache = Path(config.cache_dir)
+def _drawn(benchmark: CaptionConfig, cache: Path) -> Path:
     if isinstance(benchmark, SpotConfig):
         return spot_the_diff_folder(cache, benchmark.pairs, benchmark.seed, benchmark.split.value)
     assert isinstance(benchmark, EditConfig)

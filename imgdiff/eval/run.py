@@ -75,7 +75,7 @@ def _asker(config: EvalConfig, model: VlmConfig, identity: str) -> Asker:
 
 def _choices(config: EvalConfig, source: _Source) -> tuple[dict[str, Any], Sequence[Answer]]:
     benchmark = config.benchmark
-    data = choice_data(config, benchmark)
+    data = choice_data(benchmark, Path(config.cache_dir))
     items = data.content.items
     words = [(item.id, item.question, item.options_text, item.correct) for item in items]
     texts = _foreign(config, [item.id for item in items], {})
@@ -93,7 +93,7 @@ def _choices(config: EvalConfig, source: _Source) -> tuple[dict[str, Any], Seque
 
 def _captions(config: EvalConfig, source: _Source) -> tuple[dict[str, Any], Sequence[Answer]]:
     benchmark = config.benchmark
-    data = caption_data(config, benchmark)
+    data = caption_data(benchmark, Path(config.cache_dir), needs_images=config.predictions is None)
     items = data.content.items
     texts = _foreign(config, [item.subject for item in items], data.other_splits)
     _claim(config, source, [(item.id, item.references) for item in items])

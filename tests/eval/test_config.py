@@ -4,33 +4,65 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tiny_llava import tiny_llava
 
 from imgdiff.core.errors import ConfigError
-from imgdiff.eval.config import EvalConfig, MmvpConfig, ModelConfig, register
+from imgdiff.eval.config import (
+    EditConfig,
+    EvalConfig,
+    MmvpConfig,
+    ModelConfig,
+    ReportConfig,
+    SpotConfig,
+    register,
+)
 from imgdiff.eval.run import run
 from imgdiff.launch import compose_typed
 
 
-def test_the_yaml_composes_and_agrees_with_the_defaults() -> None:
+BENCHMARKS = {"mmvp": MmvpConfig, "spot_the_diff": SpotConfig, "image_edit_request": EditConfig}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_yaml_composes_and_agrees_with_the_defaults(name: str) -> None:
     register()
-    assert compose_typed("eval", EvalConfig, ["benchmark=mmvp"]) == EvalConfig()
+    kind = BENCHMARKS[name]
+    composed = compose_typed("eval", EvalConfig, [f"benchmark={name}"])
+    assert composed == EvalConfig(benchmark=kind())
+
+
+def test_settings_are_typed() -> None:
+    register()
     changed = compose_typed("eval", EvalConfig, ["model.path=x", "benchmark.prompt=free"])
     assert (changed.model.path, changed.benchmark.prompt.value) == ("x", "free")
     with pytest.raises(ConfigError, match=r"benchmark=mmpv: no such option.*mmvp"):
         compose_typed("eval", EvalConfig, ["benchmark=mmpv"])
+    with pytest.raises(ConfigError, match=r"benchmark\.protocol=best"):
+        compose_typed("eval", EvalConfig, ["benchmark=spot_the_diff", "benchmark.protocol=best"])
+    with pytest.raises(ConfigError, match=r"benchmark is required|benchmark=\?\?\?"):
+        EvalConfig()
 
 
-def test_bad_values_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"benchmark\.pairs=0"):
-        MmvpConfig(pairs=0)
-    with pytest.raises(ConfigError, match=r"model\.max_new_tokens=0"):
-        ModelConfig(max_new_tokens=0)
-    with pytest.raises(ConfigError, match=r"model\.path=gone.*python -m imgdiff\.train"):
-        ModelConfig(path="gone").build()
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MmvpConfig(pairs=0), r"benchmark\.pairs=0"),
+        (lambda: SpotConfig(pairs=0), r"benchmark\.pairs=0"),
+        (lambda: SpotConfig(resamples=1), r"benchmark\.resamples=1"),
+        (lambda: EditConfig(prompt=" "), r"benchmark\.prompt is empty"),
+        (lambda: ModelConfig(max_new_tokens=0), r"model\.max_new_tokens=0"),
+        (lambda: ModelConfig(path="gone").asked(), r"model\.path=gone.*python -m imgdiff\.train"),
+        (lambda: EvalConfig(benchmark=MmvpConfig(), processes=0), "processes=0"),
+        (lambda: ReportConfig(image_px=-1), r"report\.image_px=-1"),
+    ],
+)
+def test_bad_values_are_named(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
 
 
 def test_help_needs_no_deep_learning() -> None:
@@ -50,4 +82,4 @@ def test_a_real_checkpoint_answers(tmp_path: Path) -> None:
     )
     scores = run(config)
     assert scores["n"] == 4
-    assert scores["model"]["identity"].startswith("vlm:")
+    assert scores["settings"]["answered_by"].startswith("vlm:")

@@ -9,7 +9,8 @@ from PIL import Image
 
 from imgdiff.backends.world_data import benchmark_folder
 from imgdiff.core.errors import DataError
-from imgdiff.eval.mmvp import PromptStyle, load_benchmark
+from imgdiff.eval.annotations import is_procedural
+from imgdiff.eval.mmvp import CORRECTIONS, PromptStyle, load_mmvp, prompt_of
 
 HEADER = "Index,Question,Options,Correct Answer\n"
 FIRST = "1,Is it up?,(a) Up (b) Down,(a)\n"
@@ -25,25 +26,45 @@ def _folder(tmp_path: Path, text: str, images: int = 2) -> Path:
 
 
 def test_a_real_folder(tmp_path: Path) -> None:
-    benchmark = load_benchmark(_folder(tmp_path, HEADER + SECOND + FIRST))
-    assert not benchmark.procedural
-    assert benchmark.kinds == {}
-    one, two = benchmark.questions
-    assert (one.index, one.pair, one.correct, two.pair, two.correct) == (1, 1, "a", 1, "b")
+    content = load_mmvp(_folder(tmp_path, HEADER + SECOND + FIRST), is_procedural=False)
+    assert not content.is_published
+    one, two = content.items
+    assert (one.id, one.pair, one.correct, two.pair, two.correct) == ("1", "1", "a", "1", "b")
+    assert (one.kind, one.corrected) == ("", "a")
     assert one.options == {"a": "Up", "b": "Down"}
     assert one.image == tmp_path / "MMVP Images" / "1.jpg"
-    assert one.prompt(PromptStyle.free) == "Is it up? (a) Up (b) Down"
-    assert one.prompt(PromptStyle.letter) == (
+    assert prompt_of(one, PromptStyle.free) == "Is it up? (a) Up (b) Down"
+    assert prompt_of(one, PromptStyle.letter) == (
         "Is it up? (a) Up (b) Down\n"
         "Answer with the option's letter from the given choices directly."
     )
 
 
 def test_the_procedural_folder_says_so_and_names_kinds(tmp_path: Path) -> None:
-    benchmark = load_benchmark(benchmark_folder(tmp_path, 4, 0))
-    assert benchmark.procedural
-    assert benchmark.kinds == {1: "category", 2: "colour", 3: "category", 4: "place"}
-    assert [question.index for question in benchmark.questions] == list(range(1, 9))
+    folder = benchmark_folder(tmp_path, 4, 0)
+    assert is_procedural(folder)
+    items = load_mmvp(folder, is_procedural=True).items
+    assert [item.kind for item in items[::2]] == ["category", "colour", "category", "place"]
+    assert [item.id for item in items] == [str(index) for index in range(1, 9)]
+
+
+def _three_hundred() -> str:
+    rows = [
+        f"{2 * pair + side + 1},Question {pair}?,(a) X (b) Y,({'ab'[side]})\n"
+        for pair in range(150)
+        for side in range(2)
+    ]
+    return HEADER + "".join(rows)
+
+
+def test_the_corrected_key_swaps_two_pairs_of_the_published_set_only(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, _three_hundred())
+    content = load_mmvp(folder, is_procedural=False)
+    assert content.is_published
+    changed = {int(item.id): item.corrected for item in content.items if item.corrected != item.correct}
+    assert changed == CORRECTIONS == {99: "b", 100: "a", 279: "b", 280: "a"}
+    drawn = load_mmvp(folder, is_procedural=True)
+    assert all(item.corrected == item.correct for item in drawn.items)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +78,7 @@ def test_the_procedural_folder_says_so_and_names_kinds(tmp_path: Path) -> None:
     ],
 )
 def test_harmless_variations_are_read(tmp_path: Path, text: str) -> None:
-    questions = load_benchmark(_folder(tmp_path, text)).questions
+    questions = load_mmvp(_folder(tmp_path, text), is_procedural=False).items
     assert [(q.options["a"], q.options["b"], q.correct) for q in questions] == [
         ("Up", "Down", "a"),
         ("Up", "Down", "b"),
@@ -84,19 +105,17 @@ def test_harmless_variations_are_read(tmp_path: Path, text: str) -> None:
 )
 def test_a_damaged_table_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        load_benchmark(_folder(tmp_path, text))
+        load_mmvp(_folder(tmp_path, text), is_procedural=False)
     assert "Questions.csv" in str(caught.value)
 
 
 def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such file.*set it to null"):
-        load_benchmark(tmp_path / "gone")
-    with pytest.raises(DataError, match=r"1 of 2 images are missing, the first is 2\.jpg"):
-        load_benchmark(_folder(tmp_path, HEADER + FIRST + SECOND, images=1))
+        load_mmvp(tmp_path / "gone", is_procedural=False)
     (tmp_path / "Questions.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not a UTF-8 CSV"):
-        load_benchmark(tmp_path)
+        load_mmvp(tmp_path, is_procedural=False)
     _folder(tmp_path, HEADER + FIRST + SECOND)
     (tmp_path / "pairs.jsonl").write_text('{"pair": 1}\n')
     with pytest.raises(DataError, match=r"pairs\.jsonl.*Delete the file"):
-        load_benchmark(tmp_path)
+        load_mmvp(tmp_path, is_procedural=False)

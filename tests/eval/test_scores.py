@@ -10,7 +10,7 @@ from imgdiff.eval.scores import Answered, Share, pair_scores, scores_by_kind
 def _answers(*letters: str) -> list[Answered]:
     """Pairs with right answers a, b; `-` is unparsed."""
     return [
-        Answered(pair=k // 2 + 1, chosen=None if x == "-" else x, correct="ab"[k % 2])
+        Answered(pair=str(k // 2 + 1), chosen=None if x == "-" else x, correct="ab"[k % 2])
         for k, x in enumerate("".join(letters))
     ]
 
@@ -56,7 +56,7 @@ def test_wilson_intervals(hits: int, total: int, low: float, high: float) -> Non
 
 
 def test_kinds_are_scored_apart_and_unnamed_pairs_left_out() -> None:
-    by_kind = scores_by_kind(_answers("ab", "aa", "ab"), {1: "colour", 2: "place"})
+    by_kind = scores_by_kind(_answers("ab", "aa", "ab"), {"1": "colour", "2": "place"})
     assert list(by_kind) == ["colour", "place"]
     assert by_kind["colour"]["pair_accuracy"] == Share(hits=1, total=1)
     assert by_kind["place"]["accuracy"] == Share(hits=1, total=2)

@@ -1,0 +1,96 @@
+"""Writing a split in LLaVA's row format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgdiff.core.console import say
+from imgdiff.core.errors import ConfigError, DataError
+from imgdiff.core.files import write_json
+from imgdiff.eval.config import CaptionConfig, SpotConfig, SpotSplit
+from imgdiff.eval.config import register as register_benchmarks
+from imgdiff.eval.data import caption_data
+from imgdiff.eval.records import CaptionItem
+
+PLACEHOLDER = "<image>"
+
+
+@dataclass(kw_only=True)
+class InstructionsConfig:
+    """Which split, and where the rows go. `benchmark.split` is train unless it is named."""
+
+    benchmark: Any = "???"  # whichever class the config group chose (required)
+    output: str = "outputs/instructions.json"
+    cache_dir: str = "outputs/cache"  # the procedural sets
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.benchmark, CaptionConfig):
+            raise ConfigError(
+                "benchmark=mmvp: has no captions to learn from; take benchmark=spot_the_diff or "
+                "benchmark=image_edit_request"
+            )
+        if isinstance(self.benchmark, SpotConfig) and self.benchmark.split is SpotSplit.test:
+            say("note: this is the test split; a model that learned it cannot be measured on it")
+
+
+def run(config: InstructionsConfig) -> Path:
+    """Write the rows and say how to train on them."""
+    data = caption_data(config.benchmark, Path(config.cache_dir), needs_images=True)
+    items = data.content.items
+    folder = Path(os.path.commonpath([path.parent for item in items for path in item.images]))
+    _check_images(items)
+    rows, empty = _rows(items, folder, config.benchmark.prompt)
+    output = Path(config.output)
+    write_json(output, rows)
+    say(f"{output}: {len(rows)} rows of {len(items)} items; {empty} empty sentences left out")
+    say(
+        f"python -m imgdiff.train experiment=train/{config.benchmark.NAME} "
+        f"data.sources.{config.benchmark.NAME}.path={output} "
+        f"data.sources.{config.benchmark.NAME}.images={folder}"
+    )
+    return output
+
+
+def _check_images(items: Sequence[CaptionItem]) -> None:
+    missing = [path for item in items for path in item.images if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} images are missing, the first is {missing[0]}. Set benchmark.images "
+            "to their folder."
+        )
+
+
+def _rows(
+    items: Sequence[CaptionItem], folder: Path, prompt: str
+) -> tuple[list[dict[str, Any]], int]:
+    """One row per sentence that is not empty, and how many are."""
+    rows, empty = [], 0
+    for item in items:
+        for number, sentence in enumerate(item.references):
+            if not sentence.strip():
+                empty += 1
+                continue
+            rows.append(
+                {
+                    "id": f"{item.id}-{number}",
+                    "image": [path.relative_to(folder).as_posix() for path in item.images],
+                    "conversations": [
+                        {"from": "human", "value": f"{PLACEHOLDER}\n{prompt}"},
+                        {"from": "gpt", "value": " ".join(sentence.split())},
+                    ],
+                }
+            )
+    return rows, empty
+
+
+def register() -> None:
+    """Make the schemas known to Hydra."""
+    from hydra.core.config_store import ConfigStore
+
+    register_benchmarks()
+    store = ConfigStore.instance()
+    store.store(group="schema", name="instructions", node=InstructionsConfig, package="_global_")
