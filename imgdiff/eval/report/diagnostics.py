@@ -159,9 +159,9 @@ def _beside_constant(board: Board, name: str, value: float | None) -> str:
     if ours is None:
         return f"<b>{shown(constant)}</b>"
     above = ours > constant
-    words = "this run is above" if above else "this run is not above"
+    words = "above" if above else "not above"
     kind = "right" if above else "wrong"
-    return f'<b>{shown(constant)}</b> <small class="{kind}">{words}: {shown(ours)}</small>'
+    return f'<b>{shown(constant)}</b> <small class="{kind}">run {shown(ours)}, {words}</small>'
 
 
 def _frequent(boards: Sequence[Board], number: int) -> str:

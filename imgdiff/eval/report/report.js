@@ -298,7 +298,7 @@
       "div",
       { class: "part" },
       el("div", { class: images.length > 1 ? "two" : "" }, ...images.map((one) => figure(one, "Image of question " + part.id))),
-      el("p", { class: "text", dir: "auto" }, el("small", {}, part.id + " "), part.question),
+      el("p", { class: "text", dir: "auto" }, el("small", {}, el("bdi", {}, part.id), " "), part.question),
       el("ul", { class: "options" }, ...part.options.map((one) => option(one, part))),
       ...part.answers.map((answer, run) => reply(answer, part, run)),
       prompt(part.answers),
@@ -317,7 +317,7 @@
     if (difference === null) return [];
     const kind = Math.abs(difference) <= EVEN ? "" : difference > 0 ? " right" : " wrong";
     const metric = data.metrics[state.metric].title;
-    return [el("span", { class: "tag" + kind }, "B \u2212 A ", signed(difference), " " + metric)];
+    return [el("span", { class: "tag" + kind }, metric + ", B \u2212 A: " + signed(difference))];
   }
   function card(item) {
     const name = choice ? "Pair " : "Item ";

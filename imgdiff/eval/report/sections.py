@@ -9,6 +9,7 @@ from imgdiff.eval.report.beside import Beside, BesideRow
 from imgdiff.eval.report.board import Board, Difference, Metric, Score
 from imgdiff.eval.report.figures import (
     DASH,
+    MINUS,
     beyond_noise,
     bounds,
     escaped,
@@ -99,8 +100,8 @@ def scores(
     ticks = any(beside.rows for beside in besides)
     spread = "95 % interval" + (f"; ticks: {escaped(besides[0].main_table)}" if ticks else "")
     table = (
-        '<table class="figures"><caption>Percentages with 95 % intervals</caption><thead><tr>'
-        f'<th scope="col">Score</th>{heads}<th scope="col" class="plot">{spread}</th></tr></thead>'
+        '<table class="figures scores"><caption>Scores times 100, with 95 % intervals</caption>'
+        f'<thead><tr><th scope="col">Score</th>{heads}<th scope="col" class="plot">{spread}</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
     return section("scores", "Scores", scrolling("Scores", table), notes(_score_notes(boards)))
@@ -242,7 +243,8 @@ def _gap_table(
         for number in numbers
     )
     return (
-        f'<table class="figures gaps{few}"><caption>Ours beside {escaped(title)} of Img-Diff</caption>'
+        f'<table class="figures gaps{few}">'
+        f"<caption>Ours beside {escaped(title)} of Img-Diff</caption>"
         f'<thead><tr><th scope="col" rowspan="2">Model</th>{tops}</tr><tr>{subs}</tr></thead>'
         f'<tbody class="ours">{ours}</tbody><tbody>{theirs}</tbody></table>'
     )
@@ -276,7 +278,7 @@ def _their_row(
 
 def _gap_cell(gap: float | None) -> str:
     text = signed(gap)
-    kind = "right" if text.startswith("+") else "wrong" if gap is not None and gap < 0 else "none"
+    kind = {"+": "right", MINUS: "wrong"}.get(text[0], "none")
     return f'<td class="gap {kind}">{text}</td>'
 
 

@@ -94,7 +94,7 @@ def _difference_cells(
 
 def _score_notes(boards: Sequence[Board], differences: Mapping[str, Difference]) -> tuple[str, ...]:
     """Intervals, what is unavailable, and what was left out."""
-    notes = ["Percentages; [low, high] is the 95 % interval."]
+    notes = ["Scores times 100; [low, high] is the 95 % interval."]
     if any(part.low is None for part in differences.values()):
         notes.append("A difference without brackets has no interval.")
     for board in boards:
