@@ -182,7 +182,7 @@ def _frequent(boards: Sequence[Board], number: int) -> str:
         return ""
     who = f" of {LETTERS[number]}" if len(boards) > 1 else ""
     return scrolling(
-        "Most frequent captions",
+        f"Most frequent captions{who}",
         f'<table class="figures said"><caption>Most frequent captions{who}</caption><thead><tr>'
         '<th scope="col">Caption</th><th scope="col">Items</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>",

@@ -452,6 +452,16 @@
     writeAddress();
   }
 
+  // A table that fits needs no stop of the Tab key.
+  function stops() {
+    for (const node of document.querySelectorAll(".scroll")) {
+      node.tabIndex = node.scrollWidth > node.clientWidth ? 0 : -1;
+    }
+  }
+  stops();
+  addEventListener("resize", stops);
+  addEventListener("toggle", stops, true);
+
   if (!data.items.length) {
     app.append(el("p", { class: "nothing" }, "This run holds no answers, only scores."));
     return;

@@ -101,7 +101,8 @@ def scores(
     spread = "95 % interval" + (f"; ticks: {escaped(besides[0].main_table)}" if ticks else "")
     table = (
         '<table class="figures scores"><caption>Scores times 100, with 95 % intervals</caption>'
-        f'<thead><tr><th scope="col">Score</th>{heads}<th scope="col" class="plot">{spread}</th></tr></thead>'
+        f'<thead><tr><th scope="col">Score</th>{heads}'
+        f'<th scope="col" class="plot">{spread}</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
     return section("scores", "Scores", scrolling("Scores", table), notes(_score_notes(boards)))
