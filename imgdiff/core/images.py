@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ MAX_PIXELS = 89_478_485  # Pillow's own warning limit: 256 MiB of RGB
 BYTE_MAX = 255.0
 WORD_MAX = 65535.0
 RED = (255, 0, 0)
+_FILTERS = threading.Lock()
 
 
 def open_rgb(path: Path) -> Image.Image:
@@ -29,19 +31,24 @@ def open_rgb(path: Path) -> Image.Image:
     empty, foreign or oversized file raises DataError with the path and the reason.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(f"{path}: {image.width}x{image.height} exceeds {MAX_PIXELS} px")
-                image.load()
-                return to_rgb(ImageOps.exif_transpose(image))
+        with _opened(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{path}: {image.width}x{image.height} exceeds {MAX_PIXELS} px")
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise DataError(f"{path}: no such image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"{path}: more than {MAX_PIXELS} pixels (decompression bomb)") from None
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:
         raise DataError(f"{path}: not a readable image ({error})") from None
+
+
+def _opened(path: Path) -> Image.Image:
+    """Reads the header. Warning filters are of the whole process, so one thread at a time."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(path)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgdiff.core.errors import ConfigError
+from imgdiff.core.errors import DataError
 from imgdiff.eval.answers import choice_letter
 from imgdiff.eval.asking import Asker, Question, check_images
 from imgdiff.eval.config import FREE_TOKENS, EvalConfig, MmvpConfig
@@ -83,7 +83,7 @@ def choice_answers(
     ]
     ids = tuple(item.id for item in data.content.items if item.pair in lacking)
     if not answers:
-        raise ConfigError(
+        raise DataError(
             f"predictions={config.predictions}: no pair has both of its answers; a pair counts "
             "when both are right. Add the missing ones."
         )

@@ -19,6 +19,8 @@ from imgdiff.core.files import write_json
 from imgdiff.eval.captions.bootstrap import RESAMPLES, compare
 from imgdiff.eval.captions.statistics import load_statistics
 from imgdiff.eval.records import ChoiceAnswer, Run
+from imgdiff.eval.report.board import Difference
+from imgdiff.eval.report.html import write_report
 from imgdiff.eval.run_files import STATISTICS_FILE, read_run
 from imgdiff.eval.significance import compare_paired
 from imgdiff.eval.summary import title_of
@@ -123,6 +125,12 @@ def _paired(metric: str, first: Mapping[str, bool], second: Mapping[str, bool]) 
     )
 
 
+def _intervals(found: Sequence[Delta]) -> dict[str, Difference]:
+    return {
+        item.metric: Difference(value=item.value, low=item.low, high=item.high) for item in found
+    }
+
+
 def show_deltas(first: Run, second: Run, found: Sequence[Delta]) -> None:
     """The table; scores x 100."""
     say(f"A: {first.label} ({first.folder})")
@@ -145,6 +153,12 @@ def show_deltas(first: Run, second: Run, found: Sequence[Delta]) -> None:
     ]
     columns = ("x 100", "A", "B", "B - A", "95 % interval", "p", "")
     show_table(f"{title_of(first.scores)}, {first.scores['protocol']}", columns, rows)
+
+
+def _verdict(item: Delta) -> str:
+    if item.within_noise:
+        return "within noise"
+    return "B is better" if item.value > 0 else "A is better"
 
 
 def as_json(first: Run, second: Run, found: Sequence[Delta]) -> dict[str, Any]:
@@ -194,7 +208,7 @@ def main(values: Sequence[str] | None = None) -> None:
         if arguments.json:
             write_json(arguments.json, as_json(first, second, found))
         if arguments.report:
-            write_report(arguments.report, [first, second], found)
+            write_report(arguments.report, [first, second], differences=_intervals(found))
     except ImgdiffError as error:
         sys.stderr.write(f"imgdiff.eval.compare: {error}\n")
         sys.exit(EXIT_REFUSED)

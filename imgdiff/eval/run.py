@@ -187,5 +187,11 @@ def _tail(
 
 
 def _report(config: EvalConfig, finished: Run) -> None:
+    from imgdiff.eval.report.html import write_report
+    from imgdiff.eval.report.tables import write_tables
+
+    report = finished.folder / REPORT_FILE
+    write_report(report, [finished], thumbnail_px=config.report.image_px)
+    tables = write_tables(finished.folder, [finished])
     show_summary(finished)
-    say(f"{finished.folder / SCORES_FILE}")
+    say(f"{report}, {SCORES_FILE}, {', '.join(path.name for path in tables)}")

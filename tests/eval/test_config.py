@@ -23,7 +23,6 @@ from imgdiff.eval.config import (
 from imgdiff.eval.run import run
 from imgdiff.launch import compose_typed
 
-
 BENCHMARKS = {"mmvp": MmvpConfig, "spot_the_diff": SpotConfig, "image_edit_request": EditConfig}
 
 

@@ -61,7 +61,9 @@ def test_the_corrected_key_swaps_two_pairs_of_the_published_set_only(tmp_path: P
     folder = _folder(tmp_path, _three_hundred())
     content = load_mmvp(folder, is_procedural=False)
     assert content.is_published
-    changed = {int(item.id): item.corrected for item in content.items if item.corrected != item.correct}
+    changed = {
+        int(item.id): item.corrected for item in content.items if item.corrected != item.correct
+    }
     assert changed == CORRECTIONS == {99: "b", 100: "a", 279: "b", 280: "a"}
     drawn = load_mmvp(folder, is_procedural=True)
     assert all(item.corrected == item.correct for item in drawn.items)

@@ -3,150 +3,100 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from oracle import Oracle, constant
 from PIL import Image
-from typing_extensions import Self
 
-from imgdiff.core.errors import ConfigError, StoreError
-from imgdiff.eval import run as run_module
-from imgdiff.eval.config import EvalConfig, MmvpConfig, ModelConfig
+from imgdiff.core.errors import ConfigError, DataError
+from imgdiff.core.images import DIVIDER_PX
+from imgdiff.eval.choice_run import COCOT_PROMPT
+from imgdiff.eval.config import EditConfig, MmvpConfig, SpotConfig
 from imgdiff.eval.mmvp import PromptStyle
-from imgdiff.eval.predictions import Prediction, append_predictions
-from imgdiff.eval.run import run
+from imgdiff.eval.run_files import read_run
+from imgdiff.eval.spot_the_diff import SpotProtocol
 
-
-class Oracle:
-    """A `Chat` that answers from a table of keys it is given, and counts what it is asked."""
-
-    def __init__(self, answer: str = "A", fail_after: int = 10**9, identity: str = "v1") -> None:
-        self.identity = identity
-        self.answer, self.fail_after = answer, fail_after
-        self.asked: list[str] = []
-        self.entered = 0
-
-    def __enter__(self) -> Self:
-        self.entered += 1
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        return None
-
-    def chat(self, images: Sequence[Image.Image | None], questions: Sequence[str]) -> list[str]:
-        if len(self.asked) >= self.fail_after:
-            raise KeyboardInterrupt
-        assert all(image is not None and image.mode == "RGB" for image in images)
-        self.asked += questions
-        return [self.answer] * len(questions)
-
-
-@pytest.fixture
-def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(run_module, "ASKED_AT_ONCE", 4)
-
-    def call(chat: Oracle, *, overwrite: bool = False, **benchmark: Any) -> dict[str, Any]:
-        monkeypatch.setattr(ModelConfig, "build", lambda self: chat)
-        settings = MmvpConfig(**({"pairs": 8} | benchmark))
-        return run(
-            EvalConfig(
-                output_dir=str(tmp_path / "out"),
-                overwrite=overwrite,
-                cache_dir=str(tmp_path / "cache"),
-                benchmark=settings,
-            )
-        )
-
-    return call
-
-
-def _lines(tmp_path: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(x) for x in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
-    ]
+Evaluate = Callable[..., dict[str, Any]]
+Lines = Callable[[], list[dict[str, Any]]]
 
 
 def test_a_constant_answer_scores_half_of_the_questions_and_no_pair(
-    evaluate: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    evaluate: Evaluate, lines: Lines, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scores = evaluate(Oracle("A"))
+    scores = evaluate(constant("A"), MmvpConfig(pairs=8))
     assert scores == json.loads((tmp_path / "out" / "scores.json").read_text())
     assert scores["scores"] == {"pair_accuracy": 0.0, "accuracy": 0.5, "unparsed": 0.0}
     assert (scores["benchmark"], scores["procedural"], scores["n"]) == ("mmvp_procedural", True, 16)
-    assert scores["intervals"]["accuracy"] == {"low": 0.28, "high": 0.72}
+    assert scores["intervals"]["accuracy"] == pytest.approx({"low": 0.28, "high": 0.72}, abs=5e-4)
     assert scores["by_kind"]["category"] == {"pairs": 4, **scores["scores"]}
     assert scores["chosen"] == {"a": 16}
-    assert scores["protocol"]["prompt"] == "letter"
+    assert scores["protocol"] == "letter"
+    assert scores["corrected"]["changed_questions"] == []
     assert "procedural MMVP-format set (not MMVP)" in capsys.readouterr().out
-    lines = _lines(tmp_path)
-    assert [line["index"] for line in lines] == list(range(1, 17))
-    assert {line["chosen"] for line in lines} == {"a"}
-    assert lines[4]["kind"] == "category"
+    found = lines()
+    assert [line["id"] for line in found] == [str(index) for index in range(1, 17)]
+    assert {line["chosen"] for line in found} == {"a"}
+    assert found[4]["kind"] == "category"
+    for name in ("report.html", "scores.md", "scores.tex"):
+        assert (tmp_path / "out" / name).stat().st_size > 500
+    assert read_run(tmp_path / "out").answers[0].answer == "A"
 
 
-def test_answers_that_cannot_be_read_are_counted(evaluate: Any) -> None:
-    scores = evaluate(Oracle("I cannot tell."))
+def test_answers_that_cannot_be_read_are_counted(evaluate: Evaluate) -> None:
+    scores = evaluate(constant("I cannot tell."), MmvpConfig(pairs=8))
     assert scores["scores"] == {"pair_accuracy": 0.0, "accuracy": 0.0, "unparsed": 1.0}
     assert scores["chosen"] == {"unparsed": 16}
 
 
-def test_a_killed_run_goes_on_where_it_stopped(evaluate: Any, tmp_path: Path) -> None:
-    killed = Oracle("A", fail_after=8)
+def test_a_killed_run_goes_on_where_it_stopped(
+    evaluate: Evaluate, lines: Lines, tmp_path: Path
+) -> None:
+    killed, resumed, again = constant("A", fail_after=8), constant("A"), constant("A")
     with pytest.raises(KeyboardInterrupt):
-        evaluate(killed)
-    assert len(_lines(tmp_path)) == 8
-    with (tmp_path / "out" / "predictions.jsonl").open("a") as handle:
+        evaluate(killed, MmvpConfig(pairs=8))
+    (store,) = (tmp_path / "cache" / "answers").iterdir()
+    with store.open("a") as handle:
         handle.write('{"key": "half a li')
-    resumed, whole = Oracle("A"), Oracle("A")
-    evaluate(resumed)
-    assert len(resumed.asked) == 8
-    lines = _lines(tmp_path)
-    (tmp_path / "out" / "predictions.jsonl").unlink()
-    evaluate(whole)
-    assert len(whole.asked) == 16
-    assert _lines(tmp_path) == lines
+    evaluate(resumed, MmvpConfig(pairs=8))
+    assert (len(killed.asked), len(resumed.asked)) == (8, 8)
+    assert not set(killed.asked) & set(resumed.asked) or killed.asked != resumed.asked
+    found = lines()
+    evaluate(again, MmvpConfig(pairs=8), output_dir=str(tmp_path / "elsewhere"))
+    assert (again.asked, again.entered) == ([], 0)
+    text = (tmp_path / "elsewhere" / "predictions.jsonl").read_text()
+    assert [json.loads(line) for line in text.split("\n") if line] == found
 
 
 def test_nothing_is_asked_twice_and_another_model_or_prompt_is_asked(
-    evaluate: Any, tmp_path: Path
+    evaluate: Evaluate, lines: Lines
 ) -> None:
-    evaluate(Oracle("A"))
-    again = Oracle("B")
-    assert evaluate(again)["chosen"] == {"a": 16}
+    evaluate(constant("A"), MmvpConfig(pairs=8))
+    again, other = constant("B"), constant("B")
+    assert evaluate(again, MmvpConfig(pairs=8))["chosen"] == {"a": 16}
     assert (again.asked, again.entered) == ([], 0)
-    other = Oracle("B", identity="v2")
     with pytest.raises(ConfigError, match=r"output_dir=.*evaluation of .*overwrite=true"):
-        evaluate(other)
-    assert len(_lines(tmp_path)) == 16
-    assert evaluate(other, overwrite=True)["chosen"] == {"b": 16}
-    assert len(other.asked) == len(_lines(tmp_path)) == 16
-    free = Oracle("B", identity="v2")
-    evaluate(free, overwrite=True, prompt=PromptStyle.free)
+        evaluate(other, MmvpConfig(pairs=8), name="v2")
+    assert len(lines()) == 16
+    scores = evaluate(other, MmvpConfig(pairs=8), name="v2", overwrite=True)
+    assert scores["chosen"] == {"b": 16}
+    assert len(other.asked) == len(lines()) == 16
+    free = constant("B")
+    evaluate(free, MmvpConfig(pairs=8, prompt=PromptStyle.free), name="v2", overwrite=True)
     assert len(free.asked) == 16
-    assert not any("directly" in question for question in free.asked)
+    assert not any("directly" in question for _, question in free.asked)
 
 
-def test_the_folder_of_another_command_is_refused(evaluate: Any, tmp_path: Path) -> None:
+def test_the_folder_of_another_command_is_refused(evaluate: Evaluate, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / "run.json").write_text('{"settings": {}, "complete": true}')
     with pytest.raises(ConfigError, match=r"output_dir=.*another model.* or command"):
-        evaluate(Oracle("A"))
+        evaluate(constant("A"), MmvpConfig(pairs=8))
 
 
-def test_a_full_disk_is_a_store_error(tmp_path: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full")
-    line = Prediction(
-        key="k", index=1, pair=1, kind="", prompt="?", answer="A" * 9999, chosen="a", correct="a"
-    )
-    with pytest.raises(StoreError, match="could not be written"):
-        append_predictions(Path("/dev/full"), [line] * 9)
-
-
-def test_a_folder_of_ones_own_is_called_mmvp(evaluate: Any, tmp_path: Path) -> None:
-    root = tmp_path / "own"
+def _own_mmvp(root: Path) -> Path:
     (root / "MMVP Images").mkdir(parents=True)
     for index in (1, 2):
         Image.new("RGB", (9, 9), (index, 0, 0)).save(root / "MMVP Images" / f"{index}.jpg")
@@ -154,5 +104,127 @@ def test_a_folder_of_ones_own_is_called_mmvp(evaluate: Any, tmp_path: Path) -> N
         "Index,Question,Options,Correct Answer\n"
         "1,Up?,(a) Up (b) Down,(a)\n2,Up?,(a) Up (b) Down,(b)\n"
     )
-    scores = evaluate(Oracle("(a)"), root=str(root))
+    return root
+
+
+def test_a_folder_of_ones_own_is_called_mmvp(evaluate: Evaluate, tmp_path: Path) -> None:
+    root = _own_mmvp(tmp_path / "own")
+    scores = evaluate(constant("(a)"), MmvpConfig(root=str(root)))
     assert (scores["benchmark"], scores["procedural"], scores["by_kind"]) == ("mmvp", False, {})
+    (root / "MMVP Images" / "2.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 of 2 images are missing, the first is .*2\.jpg"):
+        evaluate(constant("(a)"), MmvpConfig(root=str(root)), overwrite=True)
+    (root / "MMVP Images" / "2.jpg").write_bytes(b"\xff\xd8 no image")
+    with pytest.raises(DataError, match=r"2\.jpg: not a readable image"):
+        evaluate(constant("(a)"), MmvpConfig(root=str(root)), overwrite=True)
+
+
+def test_cocot_asks_about_the_pair_first_and_gives_the_answer_as_context(
+    evaluate: Evaluate, lines: Lines
+) -> None:
+    def rule(image: Image.Image, question: str) -> str:
+        return f"wide {image.width}" if question == COCOT_PROMPT else "A"
+
+    chat = Oracle(rule)
+    scores = evaluate(chat, MmvpConfig(pairs=2, cocot=True))
+    assert scores["protocol"] == "letter_cocot"
+    first = [size for size, question in chat.asked if question == COCOT_PROMPT]
+    second = [(size, question) for size, question in chat.asked if question != COCOT_PROMPT]
+    assert (len(first), len(second)) == (2, 4)
+    single = second[0][0][0]
+    assert {size[0] for size in first} == {2 * single + DIVIDER_PX}
+    assert all(q.startswith(f"Context: wide {2 * single + DIVIDER_PX}\n") for _, q in second)
+    assert len(lines()) == 4
+
+
+@pytest.mark.usefixtures("without_java")
+def test_captions_are_asked_once_per_pair_side_by_side(
+    evaluate: Evaluate, lines: Lines, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = constant("the red ball is gone")
+    scores = evaluate(chat, SpotConfig(pairs=12))
+    assert len(chat.asked) == 12
+    assert chat.limits == {64}
+    with Image.open(lines()[0]["images"][0]) as image:
+        assert chat.asked[0][0] == (2 * image.width + DIVIDER_PX, image.height)
+    assert (scores["benchmark"], scores["protocol"]) == ("spot_the_diff_procedural", "merged")
+    assert scores["scores"]["meteor"] is None
+    assert "no Java" in scores["unavailable"]["meteor"]
+    assert scores["tokenizer"] == "python"
+    assert scores["diagnostics"]["distinct_captions"] == 1
+    assert "METEOR unavailable" in capsys.readouterr().out
+    assert "meteor" not in lines()[0]["scores"]
+    per_item = evaluate(
+        chat,
+        SpotConfig(pairs=12, protocol=SpotProtocol.per_item),
+        output_dir=str(tmp_path / "items"),
+    )
+    assert (len(chat.asked), per_item["protocol"]) == (12, "per_item")
+    assert per_item["n"] >= 12
+
+
+def test_captions_of_another_system_with_meteor(
+    evaluate: Evaluate, lines: Lines, tmp_path: Path
+) -> None:
+    references = {"a": ["remove the dog", "take the dog out"], "b": ["make it blue"]}
+    rows = [
+        {"uid": uid, "img0": "x.jpg", "img1": "y.jpg", "sents": sents}
+        for uid, sents in references.items()
+    ]
+    (tmp_path / "test.json").write_text(json.dumps(rows))
+    (tmp_path / "theirs.jsonl").write_text(
+        '{"uid": "b", "caption": "make it blue"}\n{"uid": "a", "caption": "remove the cat"}\n'
+    )
+    scores = evaluate(
+        None,
+        EditConfig(annotations=str(tmp_path / "test.json")),
+        predictions=str(tmp_path / "theirs.jsonl"),
+    )
+    assert (scores["benchmark"], scores["protocol"], scores["n"]) == (
+        "image_edit_request",
+        "per_uid",
+        2,
+    )
+    assert scores["scores"]["bleu_1"] == pytest.approx(5 / 6)
+    assert scores["scores"]["meteor"] == pytest.approx(0.444032, abs=1e-6)
+    assert set(scores["intervals"]) == set(scores["scores"])
+    assert [line["id"] for line in lines()] == ["a", "b"]
+    assert lines()[1]["scores"]["meteor"] == 1.0
+    assert lines()[1]["images"] == []
+    assert scores["label"].endswith("theirs.jsonl")
+
+
+def test_answers_of_another_system(evaluate: Evaluate, tmp_path: Path) -> None:
+    root = _own_mmvp(tmp_path / "own")
+    (root / "MMVP Images" / "1.jpg").unlink()
+    path = tmp_path / "theirs.csv"
+    path.write_text("question_id,response\n1,(a) Up\n2,The answer is B.\n")
+    scores = evaluate(None, MmvpConfig(root=str(root)), predictions=str(path), label="theirs")
+    assert scores["scores"] == {"pair_accuracy": 1.0, "accuracy": 1.0, "unparsed": 0.0}
+    assert (scores["label"], scores["left_out"]) == ("theirs", [])
+    path.write_text("question_id,response\n1,(a) Up\n")
+    with pytest.raises(DataError, match="1 of 2 items have no prediction: 2"):
+        evaluate(None, MmvpConfig(root=str(root)), predictions=str(path), overwrite=True)
+    with pytest.raises(DataError, match="no pair has both"):
+        evaluate(
+            None, MmvpConfig(root=str(root)), predictions=str(path), overwrite=True, partial=True
+        )
+
+
+@pytest.mark.usefixtures("without_java")
+def test_what_is_left_out_is_counted(evaluate: Evaluate, lines: Lines, tmp_path: Path) -> None:
+    rows = [{"img_id": str(n), "sentences": ["a car left"] if n else []} for n in range(4)]
+    (tmp_path / "test.json").write_text(json.dumps(rows))
+    (tmp_path / "theirs.json").write_text(json.dumps({"1.png": "a car left", "3.png": ""}))
+    scores = evaluate(
+        None,
+        SpotConfig(annotations=str(tmp_path / "test.json")),
+        predictions=str(tmp_path / "theirs.json"),
+        partial=True,
+    )
+    assert scores["n"] == len(lines()) == 2
+    assert scores["diagnostics"]["empty_captions"] == 1
+    assert scores["left_out"] == [
+        {"reason": "no reference sentence", "count": 1, "ids": ["0"]},
+        {"reason": "no prediction for the item", "count": 1, "ids": ["2"]},
+    ]
