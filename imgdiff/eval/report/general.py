@@ -95,6 +95,12 @@ def read_scores(path: Path) -> ScoreSheet:
     """Read and check the CSV. DataError names file, line, column, value and rule."""
     header, rows = _cells(path)
     columns = _columns(path, header)
+    for line, row in rows:
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}:{line}: {len(row)} cells under {len(header)} columns. Quote a name that "
+                "holds a comma; write decimals with a point."
+            )
     texts = [(line, dict(zip(columns, row, strict=True))) for line, row in rows]
     candidates = [name for name in columns if name not in ("model", "baseline")]
     benchmarks = tuple(
@@ -130,12 +136,6 @@ def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     (_, header), *rows = lines
     if not rows:
         raise DataError(f"{path}: a header, but no model under it. Add a row per model.")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise DataError(
-                f"{path}:{line}: {len(row)} cells under {len(header)} columns. Quote a name that "
-                "holds a comma; write decimals with a point."
-            )
     return header, rows
 
 

@@ -25,6 +25,7 @@ _LATEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
+        "`": r"\textasciigrave{}",
         '"': r"\textquotedbl{}",
         "\u2212": "$-$",
         "\u2013": "--",
@@ -91,7 +92,7 @@ def _first(cell: str) -> str:
 
 def _flat(text: str) -> str:
     """One line without control characters."""
-    return " ".join(printable(text).split())
+    return printable(" ".join(text.split()))
 
 
 def _markdown(text: str) -> str:
