@@ -3,141 +3,219 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 
-_MARKUP = re.compile(r"[*_`\"'\u201c\u201d\u2018\u2019$]|\\boxed|\\text")
+from imgdiff.eval.answer_claims import Claim, Kind, Reading, Stance, read_claims
+from imgdiff.eval.answer_words import FINAL
+
+MAX_CHARS = 200_000  # of an answer that is read; one that runs on for longer is unparsed
+_ANSWER = (
+    r"(?:answer|ans|choice|selection|response|respuesta|r\u00e9ponse|resposta|risposta|antwort"
+    r"|\u043e\u0442\u0432\u0435\u0442|\u7b54 \u6848)"
+)
+_IS = (
+    r"(?:(?:is|would be|should be|must be|will be|has to be|es|est|ist|\u00e9|\u00e8|\u662f|\u4e3a)"
+    r"(?![^\W\d_])\s?[:=]?|[:=])"
+)
+_ADVERBS = (
+    r"(?:\s?\b(?:therefore|thus|then|clearly|definitely|most likely|likely|probably|indeed"
+    r"|actually|simply|option|choice|letter)\b)*"
+)
+_TO = r"(?: (?:here|to (?:the|this|your) question|for (?:the|this) question))?"
+_STATEMENT = re.compile(
+    rf"(?P<final>{FINAL}(?:\s?{_ANSWER}\s?{_IS}?)?|\bfinal {_ANSWER}{_TO}\s?{_IS}?)"
+    rf"|(?P<label>(?:^|(?<=\n))(?:[^\w\n]{{0,4}}(?:the|my|so|correct|best|therefore|thus|hence)\b"
+    rf"){{0,4}}[^\w\n]{{0,4}}(?:{_ANSWER}{_TO}\s?{_IS}|answer(?= \(?[a-z]\)?(?:$|[.,\n])))"
+    rf"{_ADVERBS})"
+    rf"|\b{_ANSWER}{_TO}\s?{_IS}{_ADVERBS}"
+    r"|\bi(?:d|ll)? (?:(?:would|will|have to|must) )?(?:choose|chose|pick|select|say|go with|go for"
+    r"|opt for)\b"
+    r"|\u9009(?: \u62e9)?",
+    re.IGNORECASE,
+)
+_VERDICT = re.compile(
+    r"(?:is|seems|must be|would be|should be)\s(?:(?:the|my|clearly|therefore|thus|definitely|most"
+    r"|likely|indeed)\s)*(?:correct|right|best|answer|true|accurate)\b"
+)
+_UNFINISHED = re.compile(rf"{_ANSWER}{_TO}\s?{_IS}\W*\Z", re.IGNORECASE)
+_VERDICT_WORDS = 6  # how far "is the most likely correct answer" is looked for
 _REFUSAL = re.compile(
-    r"\b(?:not sure|unsure|unclear|can ?not|cant|unable|whether|dont know|do not know|sorry"
-    r"|impossible|hard to|difficult to|maybe|perhaps|might|could be|either|neither|none of)\b"
+    r"\b(?:not sure|unsure|unclear|uncertain|can not|cant|could not|unable|dont know|not know"
+    r"|sorry|impossible|hard to|difficult to|no idea|not enough|insufficient|maybe|perhaps|might"
+    r"|may be|may|could be|possibly|not determine|none of the|neither of)\b"
 )
-_YES_AND_NO = re.compile(r"yes\W+(?:(?:and|or)\W+)?no\b|no\W+(?:(?:and|or)\W+)?yes\b")
-_NEGATION_REACH = 60  # characters
-_NEGATION = re.compile(
-    r"(?:\b(?:not|no|isnt|arent|wasnt|werent|doesnt|dont|never|without|rather than|instead of)"
-    r"(?:\s+(?:a|an|the|option|choice|on|in|at|it|of|any|is|really|be))*\s*)$"
+_JOINING = frozenset("or and maybe perhaps possibly also even then".split())
+_ALL_DENIED = re.compile(
+    r"\b(?:none|neither|both|all|either) of (?:the|these|those)"
+    r" (?:above|options?|choices|answers)\b",
+    re.IGNORECASE,
 )
-_DENIAL = re.compile(r"\W*(?:isnt|cannot be|(?:is|was|would be)\s+(?:not|wrong|incorrect|false))\b")
+_HEDGE = re.compile(
+    r"\b(?:either|neither|both|almost|nearly|half|semi|partially|partly|depends|unknown"
+    r"|all of the|somewhat|sometimes)\b"
+)
 
 
 def choice_letter(answer: str, options: Mapping[str, str]) -> str | None:
     """The key of `options` (single lower-case letters to their texts) that `answer` chooses.
 
-    In this order: an explicit statement ("the answer is (b)"), a letter that opens the answer
-    ("B", "b) dog"), one bracketed letter anywhere ("so (b)"), the text of one option ("a dog").
-    Two letters or two texts, a negated one, a letter beside another option's text, an article
-    ("A black dog") and a refusal choose nothing.
+    In this order: what is marked as final ("Final answer: b", a box, an "answer" in JSON, a last
+    line "Answer: b"); an explicit statement ("the answer is (b)", "(b) is correct"); a letter
+    ("B", "b) dog", "so (b)"); the text of an option ("a dog"). The first of these that says
+    anything decides, and it must name one option only. None also where the words affirm only
+    another option than the letter, deny the chosen one, or doubt; for an article ("A black dog"),
+    for options that a question or a list repeats, and beyond `MAX_CHARS` characters.
     """
-    text = _plain(answer)
-    if _contradicts_itself(text, options):
+    if len(answer) > MAX_CHARS:
         return None
-    for rule in (_stated, _leading, _bracketed, _by_text):
-        found = rule(text, options)
-        if found:
-            return found.pop() if len(found) == 1 else None
-    return None
+    reading = read_claims(answer, options)
+    if _UNFINISHED.search(reading.plain):
+        return None
+    refusing = _sentences_with(reading, _REFUSAL)
+    hedging = _sentences_with(reading, _HEDGE)
+    finals, statements = _statements(reading, refusing | hedging)
+    if finals:
+        chosen = _one(finals)
+    else:
+        named = _named(reading, refusing, hedging)
+        chosen = _stated(reading, statements) if statements else named
+        chosen = None if chosen and _contradicted(reading, chosen) else chosen
+    return chosen if chosen in options else None
 
 
-def _plain(text: str) -> str:
-    """Lower case, one form per character, without mark-up; lines and their blanks normalised."""
-    flat = unicodedata.normalize("NFKC", text)
-    flat = re.sub(r"<[^<>]*>", " ", flat)
-    flat = _MARKUP.sub("", flat).lower().replace("[", "(").replace("]", ")")
-    flat = flat.replace("{", "(").replace("}", ")")
-    return "\n".join(" ".join(line.split()) for line in flat.strip().splitlines()).strip()
+def _one(keys: set[str]) -> str | None:
+    return next(iter(keys)) if len(keys) == 1 else None
 
 
-def _letters(options: Mapping[str, str]) -> str:
-    return "".join(options)
+def _affirmed(reading: Reading, *kinds: Kind) -> list[Claim]:
+    return [c for c in reading.claims if c.kind in kinds and c.stance is Stance.affirmed]
 
 
-def _stated(text: str, options: Mapping[str, str]) -> set[str]:
-    """Letters after "answer is", "answer:", "option" and the like, or before "is correct".
+def _keys(claims: Iterable[Claim]) -> set[str]:
+    return {claim.key for claim in claims}
 
-    A bare letter counts only where it ends a clause, so that "the answer is a dog" does not.
-    """
-    letter = f"[{_letters(options)}]"
-    after = re.compile(
-        r"\b(?:answer|choice|option|letter|i (?:choose|pick|select))"
-        r"(?: (?:is|would be|should be))?\s*[:=]?\s*(?:option |letter |choice )?"
-        rf"(?:\(\s*({letter})\s*\)|({letter})(?=\s*(?:$|[\n.,;:!)])))"
+
+def _stated(reading: Reading, statements: set[str]) -> str | None:
+    """The option of all statements, unless a letter or text that stands alone names another."""
+    alone = _keys(
+        claim
+        for claim in _affirmed(reading, Kind.letter, Kind.text)
+        if reading.opens_clause(claim) and reading.closes_clause(claim)
     )
-    before = re.compile(rf"(?:\(({letter})\)|\b({letter})) is (?:the )?(?:correct|right|answer)\b")
-    found = set()
-    for pattern in (after, before):
-        for match in pattern.finditer(text):
-            if _denied(text, match):
-                continue
-            found.add(match.group(1) or match.group(2))
-            found |= _alternatives(text[match.end() :], letter)
-    return found
+    if len(alone) == 1:  # more are a list of the options
+        statements = statements | alone
+    return _one(statements)
 
 
-def _alternatives(rest: str, letter: str) -> set[str]:
-    """The letter that "or (b)", "and b", "/ b" directly after a letter adds."""
-    match = re.match(rf"[\s,.)]*(?:or|and|/|&|,)\s*(?:option )?\(?({letter})\b(?! \w)", rest)
-    return {match.group(1)} if match else set()
+def _named(reading: Reading, refusing: set[int], hedging: set[int]) -> str | None:
+    """The one option that letters name, else the one whose text occurs."""
+    if _ALL_DENIED.search(reading.plain):
+        return None
+    sure = _affirmed(reading, Kind.letter)
+    perhaps = _keys(_affirmed(reading, Kind.maybe_letter))
+    if sure:
+        sentences = [reading.sentence_of(claim) for claim in sure]
+        doubted = min(refusing, default=sentences[0] + 1) <= sentences[0]
+        doubted = doubted or not refusing.isdisjoint(sentences)
+        return None if doubted else _one(_keys(sure) | perhaps)
+    verdicts = {  # "(a) is false" says nothing about the option "False"
+        reading.words[claim.last].clause
+        for claim in reading.claims
+        if claim.kind is Kind.letter and claim.stance is Stance.denied
+    }
+    texts = _keys(
+        claim
+        for claim in _affirmed(reading, Kind.text)
+        if reading.words[claim.first].clause not in verdicts
+    )
+    perhaps |= _keys(_affirmed(reading, Kind.maybe_text))
+    return None if perhaps - texts or refusing or hedging else _one(texts)
 
 
-def _leading(text: str, options: Mapping[str, str]) -> set[str]:
-    """The letter that opens the answer: alone, before punctuation, or before its option's text."""
-    letter = f"[{_letters(options)}]"
-    match = re.match(rf"(?:\(\s*({letter})\s*\)|({letter})(?!\w))", text)
-    if match is None:
-        return set()
-    if _denied(text, match):
-        return set()
-    chosen, rest = match.group(1) or match.group(2), text[match.end() :]
-    clear = match.group(1) or re.match(r"\s*(?:$|[\n.,;:!)-])", rest)
-    if not clear and _words(rest) != _words(options[chosen]):
-        return set()
-    return {chosen} | _alternatives(rest, letter)
+def _contradicted(reading: Reading, chosen: str) -> bool:
+    """Whether the words affirm other options only, or deny the chosen one."""
+    denied = _keys(claim for claim in reading.claims if claim.stance is Stance.denied)
+    said = _keys(
+        claim
+        for claim in _affirmed(reading, *Kind)
+        if claim.whole or claim.kind in (Kind.text, Kind.maybe_text)
+    )
+    return chosen in denied or (bool(said) and chosen not in said)
 
 
-def _bracketed(text: str, options: Mapping[str, str]) -> set[str]:
-    """Letters in brackets anywhere, without the negated ones."""
-    pattern = re.compile(rf"\(\s*([{_letters(options)}])\s*\)")
-    return {match.group(1) for match in pattern.finditer(text) if not _denied(text, match)}
+def _sentences_with(reading: Reading, pattern: re.Pattern[str]) -> set[int]:
+    """The numbers of the sentences that hold the pattern outside the options' own words."""
+    taken = {
+        place
+        for claim in reading.claims
+        if claim.kind is Kind.text or claim.whole
+        for place in range(claim.first, claim.last + 1)
+    }
+    said: dict[int, list[str]] = {}
+    for place, word in enumerate(reading.words):
+        said.setdefault(word.sentence, []).append("," if place in taken else word.text)
+    return {number for number, words in said.items() if pattern.search(" ".join(words))}
 
 
-def _by_text(text: str, options: Mapping[str, str]) -> set[str]:
-    """Options whose text occurs; the longer one first, so that "left side" hides "left"."""
-    if _REFUSAL.search(text) or _YES_AND_NO.match(text):
-        return set()
-    remaining, found = text, set()
-    for key in sorted(options, key=lambda name: -len(options[name])):
-        words = _words(options[key])
-        if not words:
+def _statements(reading: Reading, doubted: set[int]) -> tuple[set[str], set[str]]:
+    """Options that are stated as final, and all that are stated. A final "(b) cat" states two."""
+    finals: set[str] = set()
+    labelled: set[str] = set()
+    stated: set[str] = set(_verdicts(reading))
+    last_line = reading.words[-1].line if reading.words else 0
+    closing = False
+    for match, start, part in _marked(reading):
+        opening = reading.words[start]
+        closing = match["label"] is not None and 0 < last_line == opening.line
+        final = match["final"] is not None
+        claims = _qualified(reading, start, part, is_final=final or closing)
+        by_text = bool(claims) and claims[0].first != start
+        if by_text and opening.sentence in doubted:
             continue
-        pattern = re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, words)) + r"(?!\w)")
-        if words in (["yes"], ["no"]):  # "there is no doubt" is no answer; only the first word is
-            pattern = re.compile(r"^" + words[0] + r"(?!\w)")
-        for match in pattern.finditer(remaining):
-            if words != ["no"] and _denied(remaining, match):
-                return set()
-            found.add(key)
-        remaining = pattern.sub(lambda match: "\0" * len(match.group()), remaining)
-    return found
+        keys = _keys(claim for claim in claims if claim.stance is Stance.affirmed)
+        stated |= keys
+        finals |= keys if final else set()
+        labelled |= keys if match["label"] is not None else set()
+    return finals | (labelled if closing else set()), stated
 
 
-def _denied(text: str, match: re.Match[str]) -> bool:
-    """Whether "not", "is never the" stands directly before the match, or "is wrong" after it."""
-    before = text[max(0, match.start() - _NEGATION_REACH) : match.start()]
-    return bool(_NEGATION.search(before) or _DENIAL.match(text, match.end()))
+def _marked(reading: Reading) -> Iterator[tuple[re.Match[str], int, Sequence[Claim]]]:
+    """Each statement's opening, its first word, and its claims up to the next statement."""
+    starts = [word.start for word in reading.words]
+    firsts = [claim.first for claim in reading.claims]
+    found = list(_STATEMENT.finditer(reading.plain))
+    for match, following in zip_longest(found, found[1:]):
+        start = bisect_left(starts, match.end())
+        end = bisect_left(starts, following.start()) if following else len(starts)
+        if start < end:
+            part = reading.claims[bisect_left(firsts, start) : bisect_left(firsts, end)]
+            yield match, start, part
 
 
-def _contradicts_itself(text: str, options: Mapping[str, str]) -> bool:
-    """A letter followed by exactly the text of another option: "(a) dog" where (b) is dog."""
-    match = re.match(rf"\(?\s*([{_letters(options)}])(?!\w)(.*)$", text, re.DOTALL)
-    if match is None:
-        return False
-    chosen, rest = match.group(1), _words(match.group(2))
-    bare_article = chosen == "a" and not text.startswith("(") and match.group(2)[:1] == " "
-    if bare_article or not rest or rest == _words(options[chosen]):
-        return False
-    return any(rest == _words(options[key]) for key in options if key != chosen)
+def _qualified(
+    reading: Reading, start: int, part: Sequence[Claim], *, is_final: bool
+) -> list[Claim]:
+    """What a statement names: the claim that opens it and what may qualify that, else texts."""
+    sentence, line = reading.words[start].sentence, reading.words[start].line
+    ahead = [claim for claim in part if reading.words[claim.first].line == line]
+    if not ahead or ahead[0].first != start:
+        return [c for c in ahead if reading.sentence_of(c) == sentence and c.kind is Kind.text]
+    stated = ahead[:1]
+    for claim in ahead[1:]:
+        between = reading.words[stated[-1].last + 1 : claim.first]
+        joined = all(word.text in _JOINING for word in between)
+        same = reading.sentence_of(claim) == sentence and claim.kind is Kind.letter
+        if joined or (same and not is_final):
+            stated.append(claim)
+    return stated
 
 
-def _words(text: str) -> list[str]:
-    """The words of a text in the form that answers are compared in."""
-    return re.findall(r"\w+", _plain(text))
+def _verdicts(reading: Reading) -> Iterator[str]:
+    """Options of which the answer says "is correct"."""
+    for claim in reading.claims:
+        behind = reading.words[claim.last + 1 : claim.last + 1 + _VERDICT_WORDS]
+        said = " ".join(w.text for w in behind if w.sentence == reading.sentence_of(claim))
+        if claim.stance is Stance.affirmed and _VERDICT.match(said):
+            yield claim.key
