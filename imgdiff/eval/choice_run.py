@@ -93,26 +93,29 @@ def choice_answers(
 def choice_scores(data: ChoiceData, answers: Sequence[ChoiceAnswer]) -> dict[str, Any]:
     """The part of scores.json that only such a benchmark has; scores are fractions in [0, 1]."""
     published = [_answered(answer, answer.correct) for answer in answers]
-    corrected = [_answered(answer, answer.corrected) for answer in answers]
     kinds = {answer.pair: answer.kind for answer in answers if answer.kind}
-    changed = [answer.id for answer in answers if answer.corrected != answer.correct]
     overall = pair_scores(published)
     return {
         "n": len(answers),
         "pairs": overall["pair_accuracy"].total,
         "scores": _values(overall),
         "intervals": _intervals(overall),
-        "corrected": {
-            "scores": _values(pair_scores(corrected)),
-            "intervals": _intervals(pair_scores(corrected)),
-            "changed_questions": changed,
-            "note": "" if data.content.is_published else "not MMVP itself: no letter is corrected",
-        },
+        **({"corrected": _corrected(answers)} if data.content.is_published else {}),
         "by_kind": {
             kind: {"pairs": shares["pair_accuracy"].total, **_values(shares)}
             for kind, shares in scores_by_kind(published, kinds).items()
         },
         "chosen": dict(sorted(Counter(answer.chosen or "unparsed" for answer in answers).items())),
+    }
+
+
+def _corrected(answers: Sequence[ChoiceAnswer]) -> dict[str, Any]:
+    """The scores under the corrected key, beside the headline."""
+    shares = pair_scores([_answered(answer, answer.corrected) for answer in answers])
+    return {
+        "scores": _values(shares),
+        "intervals": _intervals(shares),
+        "changed_questions": [a.id for a in answers if a.corrected != a.correct],
     }
 
 

@@ -47,7 +47,7 @@ def _score_rows(scores: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
         spread = f"{100 * interval['low']:.1f} - {100 * interval['high']:.1f}"
         n = scores["pairs"] if name == "pair_accuracy" else scores["n"]
         yield name.replace("_", " "), f"{100 * value:.1f}", spread, n
-    if "corrected" in scores and scores["corrected"]["changed_questions"]:
+    if "corrected" in scores:
         value = scores["corrected"]["scores"]["pair_accuracy"]
         yield "pair accuracy, corrected key", f"{100 * value:.1f}", "", scores["pairs"]
 

@@ -34,14 +34,14 @@ def test_a_constant_answer_scores_half_of_the_questions_and_no_pair(
     assert scores["by_kind"]["category"] == {"pairs": 4, **scores["scores"]}
     assert scores["chosen"] == {"a": 16}
     assert scores["protocol"] == "letter"
-    assert scores["corrected"]["changed_questions"] == []
+    assert "corrected" not in scores
     assert "procedural MMVP-format set (not MMVP)" in capsys.readouterr().out
     found = lines()
     assert [line["id"] for line in found] == [str(index) for index in range(1, 17)]
     assert {line["chosen"] for line in found} == {"a"}
     assert found[4]["kind"] == "category"
     for name in ("report.html", "scores.md", "scores.tex"):
-        assert (tmp_path / "out" / name).stat().st_size > 500
+        assert (tmp_path / "out" / name).stat().st_size > 300
     assert read_run(tmp_path / "out").answers[0].answer == "A"
 
 
