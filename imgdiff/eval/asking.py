@@ -35,16 +35,18 @@ REMEDY = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """What a model sees: one image, or two that are laid side by side, and words."""
+    """What a model sees: words, with one image, two that are laid side by side, or none."""
 
     images: tuple[Path, ...]
     prompt: str
     max_new_tokens: int
 
-    def picture(self) -> Image.Image:
+    def picture(self) -> Image.Image | None:
         """The image that the model sees, RGB: two with the 20-px black bar, as in training."""
         images = [open_rgb(path) for path in self.images]
-        return images[0] if len(images) == 1 else side_by_side(images)
+        if len(images) > 1:
+            return side_by_side(images)
+        return images[0] if images else None
 
 
 class AnswerStore:
@@ -139,8 +141,30 @@ class Asker:
         in_processes(work, parts, report, REMEDY, _one_device_each(processes))
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredChat:
+    """An asker that `Chats` about words alone, so that a judge is asked once as well."""
+
+    asker: Asker
+
+    def chat(
+        self,
+        images: Sequence[Image.Image | None],
+        questions: Sequence[str],
+        seeds: Sequence[int] | None = None,
+        max_new_tokens: int | None = None,
+    ) -> list[str]:
+        """As `Chats.chat`; DataError where an image is given."""
+        if any(image is not None for image in images):
+            raise DataError("a chat over stored answers takes no image in memory; give paths")
+        limit = max_new_tokens or self.asker.config.max_new_tokens
+        asked = [Question(images=(), prompt=text, max_new_tokens=limit) for text in questions]
+        return self.asker.answers(asked, "answers judged")
+
+
 def _key(identity: str, question: Question) -> str:
-    seen = image_id(question.picture())
+    picture = question.picture()
+    seen = image_id(picture) if picture else ""
     return fingerprint(identity, seen, question.prompt, question.max_new_tokens)
 
 

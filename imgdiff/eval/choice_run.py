@@ -9,9 +9,10 @@ from typing import Any
 
 from imgdiff.core.errors import DataError
 from imgdiff.eval.answers import choice_letter
-from imgdiff.eval.asking import Asker, Question, check_images
+from imgdiff.eval.asking import AnswerStore, Asker, Question, StoredChat, check_images
 from imgdiff.eval.config import FREE_TOKENS, EvalConfig, MmvpConfig
 from imgdiff.eval.data import ChoiceData
+from imgdiff.eval.judge import Judge
 from imgdiff.eval.mmvp import REMEDY, prompt_of
 from imgdiff.eval.records import ChoiceAnswer, ChoiceItem, LeftOut
 from imgdiff.eval.scores import Answered, Share, pair_scores, scores_by_kind
@@ -90,6 +91,20 @@ def choice_answers(
     return answers, [LeftOut(reason=NO_PREDICTION, ids=ids)] if ids else []
 
 
+def judge_answers(
+    config: EvalConfig, answers: Sequence[ChoiceAnswer], store_folder: Path
+) -> tuple[list[ChoiceAnswer], dict[str, int]]:
+    """The answers as the judge reads them, and how many met which outcome; nothing without one."""
+    asked = config.judge.asked()
+    if asked is None:
+        return list(answers), {}
+    store = AnswerStore(store_folder, asked.identity())
+    asker = Asker(config=asked, store=store, processes=config.asking_processes)
+    judge = Judge(StoredChat(asker=asker), config.judge.style, config.judge.which)
+    judged = judge.read(answers)
+    return list(judged.answers), judged.counts
+
+
 def choice_scores(data: ChoiceData, answers: Sequence[ChoiceAnswer]) -> dict[str, Any]:
     """The part of scores.json that only such a benchmark has; scores are fractions in [0, 1]."""
     published = [_answered(answer, answer.correct) for answer in answers]
@@ -105,8 +120,12 @@ def choice_scores(data: ChoiceData, answers: Sequence[ChoiceAnswer]) -> dict[str
             kind: {"pairs": shares["pair_accuracy"].total, **_values(shares)}
             for kind, shares in scores_by_kind(published, kinds).items()
         },
-        "chosen": dict(sorted(Counter(answer.chosen or "unparsed" for answer in answers).items())),
+        "chosen": dict(sorted(Counter(map(_read_as, answers)).items())),
     }
+
+
+def _read_as(answer: ChoiceAnswer) -> str:
+    return answer.chosen or ("unparsed" if answer.is_unparsed else "held wrong")
 
 
 def _corrected(answers: Sequence[ChoiceAnswer]) -> dict[str, Any]:
@@ -120,7 +139,9 @@ def _corrected(answers: Sequence[ChoiceAnswer]) -> dict[str, Any]:
 
 
 def _answered(answer: ChoiceAnswer, correct: str) -> Answered:
-    return Answered(pair=answer.pair, chosen=answer.chosen, correct=correct)
+    return Answered(
+        pair=answer.pair, chosen=answer.chosen, correct=correct, held_wrong=answer.held_wrong
+    )
 
 
 def _values(shares: Mapping[str, Share]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from imgdiff.backends.checkpoints import find
 from imgdiff.backends.configs import ChatTemplate, Dtype, VlmConfig
 from imgdiff.backends.runtime import visible_gpus
 from imgdiff.core.errors import ConfigError
+from imgdiff.eval.judge import JudgeConfig, JudgeStyle
 from imgdiff.eval.mmvp import PromptStyle
 from imgdiff.eval.spot_the_diff import SpotProtocol
 
@@ -199,6 +200,7 @@ class EvalConfig:
     partial: bool = False  # score a predictions file that lacks some items
     label: Optional[str] = None  # noqa: UP045  its name in tables; null: the path
     model: ModelConfig = field(default_factory=ModelConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
     def __post_init__(self) -> None:
@@ -206,6 +208,11 @@ class EvalConfig:
             raise ConfigError(
                 f"benchmark={self.benchmark}: must be one of mmvp, spot_the_diff, "
                 "image_edit_request. Add benchmark=mmvp to the command."
+            )
+        if self.judge.style is not JudgeStyle.none and not isinstance(self.benchmark, MmvpConfig):
+            raise ConfigError(
+                f"judge.style={self.judge.style.value}: a judge reads answers to MMVP; captions "
+                "are scored by the four metrics. Set judge.style=none."
             )
         if self.processes is not None and self.processes < 1:
             raise ConfigError(

@@ -18,7 +18,7 @@ from imgdiff.backends.configs import ChatTemplate, Dtype, VlmConfig
 from imgdiff.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from imgdiff.backends.protocols import Chat, Chats
+    from imgdiff.backends.protocols import Chats
     from imgdiff.eval.records import ChoiceAnswer
 
 VERSION = 1  # of the prompts and of how replies are read
@@ -102,17 +102,12 @@ class Judged:
         found = Counter(verdict.outcome for verdict in self.verdicts)
         return {outcome.value: found[outcome] for outcome in Outcome if found[outcome]}
 
-    @property
-    def wrong(self) -> frozenset[str]:
-        """Ids that the grader holds wrong. They choose no letter and yet are not unparsed."""
-        return frozenset(v.id for v in self.verdicts if v.outcome is Outcome.no)
-
 
 class Judge:
     """Reads answers with a chat that is already open. Greedy if the chat is.
 
     `letter` names an option. `mmvp_grader` compares with the published key: "yes" makes the chosen
-    letter the correct one, and "no" chooses none (see `Judged.wrong`).
+    letter the correct one, and "no" chooses none and marks the answer as held wrong.
     """
 
     def __init__(
@@ -143,7 +138,7 @@ class Judge:
             if outcome is None:
                 outcome, chosen = read_reply(said[place], answer, self._style)
                 answer = replace(answer, chosen=chosen, judged_by="llm")
-            read.append(answer)
+            read.append(replace(answer, held_wrong=outcome is Outcome.no))
             verdicts.append(Verdict(id=answer.id, outcome=outcome, reply=said.get(place, "")))
         return Judged(answers=tuple(read), verdicts=tuple(verdicts))
 
@@ -217,8 +212,8 @@ class JudgeConfig:
                 "folder or a name in the hub's local cache, or set judge.style=none."
             )
 
-    def build(self) -> Chat | None:
-        """The judge's chat, light until entered; None without a judge.
+    def asked(self) -> VlmConfig | None:
+        """The backend's settings; None without a judge.
 
         ConfigError where there is no such checkpoint.
         """
@@ -229,13 +224,13 @@ class JudgeConfig:
                 f"judge.model={self.model}: no checkpoint there. Give a folder or a name that is "
                 "in the hub's local cache, or set judge.style=none."
             )
-        return _JudgeModelConfig(
+        return JudgeModelConfig(
             model=self.model,
             template=self.template,
             max_new_tokens=self.max_new_tokens,
             batch_size=self.batch_size,
             dtype=self.dtype,
-        ).build()
+        )
 
     def protocol(self) -> Mapping[str, str]:
         """What a record of scores says about the judge."""
@@ -250,23 +245,7 @@ class JudgeConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class _JudgeModelConfig(VlmConfig):
+class JudgeModelConfig(VlmConfig):
+    """The model behind `JudgeConfig`, as the backends know it."""
+
     MODEL_KEY: ClassVar[str] = "judge.model"
-
-
-def judge_answers(config: JudgeConfig, answers: Sequence[ChoiceAnswer]) -> Judged:
-    """All answers as `config` has them read. The model is loaded only if it is asked something."""
-    chat = config.build()
-    if chat is None:
-        untouched = (Verdict(id=answer.id, outcome=Outcome.parser) for answer in answers)
-        return Judged(answers=tuple(answers), verdicts=tuple(untouched))
-    outcomes = [_before_asking(answer, config.which) for answer in answers]
-    settled = [outcome for outcome in outcomes if outcome is not None]
-    if len(settled) == len(answers):
-        verdicts = (
-            Verdict(id=answer.id, outcome=outcome)
-            for answer, outcome in zip(answers, settled, strict=True)
-        )
-        return Judged(answers=tuple(answers), verdicts=tuple(verdicts))
-    with chat as opened:
-        return Judge(opened, config.style, config.which).read(answers)

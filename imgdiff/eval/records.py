@@ -63,12 +63,18 @@ class ChoiceAnswer:
     chosen: str | None
     correct: str
     corrected: str
-    judged_by: str = "parser"  # or "llm": who read the letter
+    judged_by: str = "parser"  # or "llm": who read the answer
+    held_wrong: bool = False  # a judge that grades called it wrong without naming a letter
 
     @property
     def is_right(self) -> bool:
         """By the published key; an unparsed answer is wrong."""
         return self.chosen == self.correct
+
+    @property
+    def is_unparsed(self) -> bool:
+        """Nobody could read it."""
+        return self.chosen is None and not self.held_wrong
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

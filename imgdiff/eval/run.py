@@ -15,7 +15,7 @@ from imgdiff.core.identity import fingerprint
 from imgdiff.eval.asking import AnswerStore, Asker
 from imgdiff.eval.caption_run import ask_captions, caption_scores, score
 from imgdiff.eval.captions.statistics import save_statistics
-from imgdiff.eval.choice_run import ask_choices, choice_answers, choice_scores
+from imgdiff.eval.choice_run import ask_choices, choice_answers, choice_scores, judge_answers
 from imgdiff.eval.config import CaptionConfig, EvalConfig, MmvpConfig, SpotConfig
 from imgdiff.eval.data import CaptionData, ChoiceData, caption_data, choice_data
 from imgdiff.eval.foreign import matched, read_predictions
@@ -82,10 +82,13 @@ def _choices(config: EvalConfig, source: _Source) -> tuple[dict[str, Any], Seque
     _claim(config, source, words)
     if source.model is not None:
         texts = ask_choices(config, data, _asker(config, source.model, source.identity))
-    answers, left_out = choice_answers(config, data, texts)
+    read, left_out = choice_answers(config, data, texts)
+    answers, verdicts = judge_answers(config, read, Path(config.cache_dir) / ANSWERS_FOLDER)
+    judge = {**config.judge.protocol(), "outcomes": verdicts}
     scores = {
         **_head(config, data, benchmark.protocol, "test"),
         **choice_scores(data, answers),
+        **({"judge": judge} if verdicts else {}),
         **_tail(config, source, data, left_out),
     }
     return scores, answers
@@ -127,7 +130,9 @@ def _foreign(
 
 
 def _claim(config: EvalConfig, source: _Source, items: Sequence[Any]) -> None:
-    questions = fingerprint(source.identity, _asked(config.benchmark), items)
+    questions = fingerprint(
+        source.identity, _asked(config.benchmark), items, config.judge.protocol()
+    )
     wanted = {"questions": questions, "label": config.shown_label}
     claim(Path(config.output_dir), wanted, overwrite=config.overwrite)
 

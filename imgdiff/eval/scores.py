@@ -11,11 +11,15 @@ Z_95 = 1.959963984540054  # two-sided 95 % of the normal distribution
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered:
-    """A question's pair, the letter that the answer chose (None: unparsed) and the right one."""
+    """A question's pair, the letter that the answer chose and the right one.
+
+    Without a letter the answer is unparsed, unless a judge held it wrong.
+    """
 
     pair: str
     chosen: str | None
     correct: str
+    held_wrong: bool = False
 
     @property
     def is_right(self) -> bool:
@@ -55,7 +59,8 @@ def pair_scores(answers: Sequence[Answered]) -> dict[str, Share]:
         "pair_accuracy": Share(hits=sum(map(all, by_pair.values())), total=len(by_pair)),
         "accuracy": Share(hits=sum(answer.is_right for answer in answers), total=len(answers)),
         "unparsed": Share(
-            hits=sum(answer.chosen is None for answer in answers), total=len(answers)
+            hits=sum(answer.chosen is None and not answer.held_wrong for answer in answers),
+            total=len(answers),
         ),
     }
 

@@ -64,7 +64,8 @@ def _kind_rows(scores: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
 
 def _diagnostic_rows(found: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     yield "distinct captions", found["distinct_captions"], "", ""
-    yield "length ratio (1 is as long)", f"{found['length_ratio']:.2f}", "", ""
+    ratio = found["length_ratio"]
+    yield "length ratio (1 is as long)", "-" if ratio is None else f"{ratio:.2f}", "", ""
     constant = found["constant_caption"]
     value = f"{100 * constant['scores']['cider_d']:.1f}"
     yield f"cider d of the constant {constant['caption']!r}", value, "", ""

@@ -15,14 +15,15 @@ from small_vicuna import write_vicuna
 from imgdiff.backends.configs import ChatTemplate
 from imgdiff.core.errors import BackendError, ConfigError, DataError
 from imgdiff.eval.answers import choice_letter
+from imgdiff.eval.asking import AnswerStore, Asker, StoredChat
 from imgdiff.eval.judge import (
     MAX_ANSWER_CHARS,
     Judge,
     JudgeConfig,
+    Judged,
     JudgeScope,
     JudgeStyle,
     Outcome,
-    judge_answers,
     judge_prompt,
     read_reply,
 )
@@ -102,7 +103,7 @@ def test_only_unparsed_answers_are_read() -> None:
         "letter": 2, "none": 1, "unreadable": 1, "empty": 1, "too_long": 1, "parser": 1,
     }  # fmt: skip
     assert judged.verdicts[1].reply == "(b)"
-    assert judged.wrong == frozenset()
+    assert not any(answer.held_wrong for answer in judged.answers)
     assert len(zoologist.asked) == 4
     assert ANSWERS[1].chosen is None  # what was given is unchanged
 
@@ -130,7 +131,7 @@ def test_the_published_grader_says_right_or_wrong() -> None:
     assert [answer.is_right for answer in graded.answers] == [True, False, False]
     assert [answer.chosen for answer in graded.answers] == ["b", None, None]
     assert graded.counts == {"yes": 1, "no": 1, "unreadable": 1}
-    assert graded.wrong == {"2"}
+    assert {answer.id for answer in graded.answers if answer.held_wrong} == {"2"}
 
 
 def test_prompts() -> None:
@@ -230,34 +231,39 @@ def vicuna(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_vicuna(tmp_path_factory.mktemp("vicuna"))
 
 
+def _judged(config: JudgeConfig, answers: Sequence[ChoiceAnswer], folder: Path) -> Judged:
+    asked = config.asked()
+    assert asked is not None
+    asker = Asker(config=asked, store=AnswerStore(folder, asked.identity()))
+    return Judge(StoredChat(asker=asker), config.style, config.which).read(answers)
+
+
 @pytest.mark.parametrize("style", [JudgeStyle.letter, JudgeStyle.mmvp_grader])
 def test_a_real_text_model_that_talks_nonsense_changes_no_letter(
-    vicuna: Path, style: JudgeStyle
+    vicuna: Path, style: JudgeStyle, tmp_path: Path
 ) -> None:
     config = JudgeConfig(style=style, model=str(vicuna), batch_size=2, max_new_tokens=6)
-    judged = judge_answers(config, ANSWERS)
+    judged = _judged(config, ANSWERS, tmp_path)
     assert [answer.chosen for answer in judged.answers] == ["a", *[None] * 6]
     assert judged.counts == {"unreadable": 4, "empty": 1, "too_long": 1, "parser": 1}
     assert sum(answer.judged_by == "llm" for answer in judged.answers) == 4
     assert any(verdict.reply for verdict in judged.verdicts)
-    assert judge_answers(config, ANSWERS) == judged
-    one_by_one = [judge_answers(config, [answer]).verdicts[0] for answer in ANSWERS]
-    assert one_by_one == list(judged.verdicts)
+    assert _judged(config, ANSWERS, tmp_path) == judged
+    apart = [_judged(config, [a], tmp_path / "apart").verdicts[0] for a in ANSWERS]
+    assert apart == list(judged.verdicts)
 
 
 def test_no_model_is_loaded_for_nothing(tmp_path: Path) -> None:
-    hollow = JudgeConfig(style=JudgeStyle.letter, model=str(tmp_path))  # exists, holds no weights
+    (tmp_path / "hollow").mkdir()
+    hollow = JudgeConfig(style=JudgeStyle.letter, model=str(tmp_path / "hollow"))
     with pytest.raises(BackendError, match=r"judge\.model"):
-        judge_answers(hollow, ANSWERS)
-    assert judge_answers(hollow, ANSWERS[:1]).counts == {"parser": 1}
-    assert judge_answers(hollow, ()).answers == ()
-    off = judge_answers(JudgeConfig(), ANSWERS)
-    assert off.answers == ANSWERS
-    assert off.counts == {"parser": 7}
+        _judged(hollow, ANSWERS, tmp_path)
+    assert _judged(hollow, ANSWERS[:1], tmp_path).counts == {"parser": 1}
+    assert _judged(hollow, (), tmp_path).answers == ()
 
 
 def test_settings_are_refused_with_a_reason() -> None:
-    assert JudgeConfig().build() is None
+    assert JudgeConfig().asked() is None
     assert JudgeConfig().protocol() == {"style": "none"}
     with pytest.raises(ConfigError, match=r"judge\.batch_size=0"):
         JudgeConfig(batch_size=0)
@@ -266,15 +272,15 @@ def test_settings_are_refused_with_a_reason() -> None:
     with pytest.raises(ConfigError, match=r"judge\.model=' '.*judge\.style=letter needs a model"):
         JudgeConfig(style=JudgeStyle.letter, model=" ")
     with pytest.raises(ConfigError, match=r"judge\.model=gone: no checkpoint there"):
-        JudgeConfig(style=JudgeStyle.letter, model="gone").build()
+        JudgeConfig(style=JudgeStyle.letter, model="gone").asked()
 
 
 def test_the_identity_names_the_template(vicuna: Path) -> None:
     named = {
-        template: JudgeConfig(style=JudgeStyle.letter, model=str(vicuna), template=template).build()
+        template: JudgeConfig(style=JudgeStyle.letter, model=str(vicuna), template=template).asked()
         for template in ChatTemplate
     }
-    assert len({chat.identity for chat in named.values() if chat}) == len(ChatTemplate)
+    assert len({asked.identity() for asked in named.values() if asked}) == len(ChatTemplate)
 
 
 def test_the_settings_need_no_deep_learning() -> None:

@@ -220,7 +220,7 @@ def _question(
                 "letter": answer.chosen,
                 "judge": answer.judged_by,
                 "prompt": prompts.number(answer.prompt),
-                "unparsed": answer.chosen is None,
+                "unparsed": answer.is_unparsed,
             }
             for answer in row
         ],
