@@ -128,13 +128,11 @@ class LineProcess:
         what: str,
         remedy: str,
         timeout_s: float,
-        folder: Path | None = None,
     ) -> None:
         self._command = list(command)
         self._what = what
         self._remedy = remedy
         self._timeout_s = timeout_s
-        self._folder = folder
         self._deadline = math.inf
         self._timed_out = False
         self._done = threading.Event()
@@ -148,7 +146,6 @@ class LineProcess:
         try:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=self._folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
