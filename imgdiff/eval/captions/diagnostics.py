@@ -42,7 +42,7 @@ class Diagnostics:
     empty: int
     mean_length: float
     mean_reference_length: float
-    length_ratio: float
+    length_ratio: float | None  # None where no closest reference has a token
     constant: ConstantBaseline
 
 

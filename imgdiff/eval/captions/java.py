@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,8 @@ _CHECK_TIMEOUT_S = 30
 _WATCH_S = 0.2
 _EXIT_WAIT_S = 10
 _SHOWN_ERROR_CHARS = 300
+_SHOWN_QUESTION_CHARS = 120
+_AHEAD = 16  # questions on their way: the child works on one while we write the next
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +105,10 @@ def java_environment() -> dict[str, str]:
 
 
 def last_words(text: str) -> str:
-    """The last line that says something, shortened, for an error message."""
+    """The last line that names an error, else the last that says something, for a message."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][-_SHOWN_ERROR_CHARS:] if lines else "nothing"
+    named = [line for line in lines if re.search(r"Error|Exception", line)]
+    return (named or lines or ["nothing"])[-1][-_SHOWN_ERROR_CHARS:]
 
 
 class LineProcess:
@@ -124,13 +128,11 @@ class LineProcess:
         what: str,
         remedy: str,
         timeout_s: float,
-        folder: Path | None = None,
     ) -> None:
         self._command = list(command)
         self._what = what
         self._remedy = remedy
         self._timeout_s = timeout_s
-        self._folder = folder
         self._deadline = math.inf
         self._timed_out = False
         self._done = threading.Event()
@@ -144,7 +146,6 @@ class LineProcess:
         try:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=self._folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -178,26 +179,49 @@ class LineProcess:
 
     def ask(self, line: str, *, answers: int = 1) -> list[str]:
         """Send one line, read `answers` lines. BackendError where the child died or is too slow."""
-        if "\n" in line or "\r" in line:
-            raise ValueError(f"a question is one line: {line[:80]!r}")
-        process = self._running()
-        if process.stdin is None or process.stdout is None:
-            raise self._failure("it has no pipes")
-        lines: list[bytes] = []
-        self._deadline = time.monotonic() + self._timeout_s
+        return self._exchange([line], [answers])
+
+    def ask_each(self, lines: Sequence[str]) -> list[str]:
+        """One answer for each line, in order. Some lines are sent ahead of the answers.
+
+        For short answers: `_AHEAD` of them must fit into a pipe's buffer, or the child, whose
+        answers nobody reads yet, would stop reading.
+        """
+        return self._exchange(lines, [1] * len(lines))
+
+    def _exchange(self, lines: Sequence[str], answers: Sequence[int]) -> list[str]:
+        for line in lines:
+            if "\n" in line or "\r" in line:
+                raise ValueError(f"a question is one line: {line[:80]!r}")
+        process, found, complete = self._running(), list[str](), False
         try:
-            process.stdin.write(line.encode("utf-8") + b"\n")
-            process.stdin.flush()
-            lines = [process.stdout.readline() for _ in range(answers)]
-        except OSError as error:
-            raise self._failure(str(error)) from error
+            for index in range(len(lines) + _AHEAD):
+                self._deadline = time.monotonic() + self._timeout_s
+                if index < len(lines):
+                    self._send(process, lines[index])
+                if index >= _AHEAD:
+                    count = answers[index - _AHEAD]
+                    found += [self._answer(process) for _ in range(count)]
+            complete = True
+        except (OSError, EOFError) as error:
+            answered = min(len(found), len(lines) - 1)
+            raise self._failure(str(error), lines[answered]) from error
         finally:
             self._deadline = math.inf
-            if not lines:  # also after Ctrl-C: a late answer must not be taken for the next one
+            if not complete:  # also after Ctrl-C: a late answer must not pass for the next one
                 self._kill()
-        if not all(answer.endswith(b"\n") for answer in lines):
-            raise self._failure("it ended in the middle of an answer")
-        return [answer.decode("utf-8").rstrip("\r\n") for answer in lines]
+        return found
+
+    def _send(self, process: subprocess.Popen[bytes], line: str) -> None:
+        if process.stdin is not None:
+            process.stdin.write(line.encode("utf-8") + b"\n")
+            process.stdin.flush()
+
+    def _answer(self, process: subprocess.Popen[bytes]) -> str:
+        line = b"" if process.stdout is None else process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("it ended in the middle")
+        return line.decode("utf-8", "replace").rstrip("\r\n")
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._done.is_set():
@@ -230,8 +254,8 @@ class LineProcess:
                     if pipe is not None:
                         pipe.close()
 
-    def _failure(self, detail: str) -> BackendError:
-        """Why the child does not answer, with its last words and what to do."""
+    def _failure(self, detail: str, line: str) -> BackendError:
+        """Why the child does not answer `line`, with its last words and what to do."""
         process, words = self._process, "nothing"
         status: int | str | None = "unknown"
         if process is not None:
@@ -242,6 +266,7 @@ class LineProcess:
             words = last_words(self._stderr.read().decode("utf-8", "replace"))
         why = f"no answer within {self._timeout_s:g} s" if self._timed_out else detail
         return BackendError(
-            f"{self._what} does not answer: {why} (exit status {status}; it said: {words}). "
-            f"Nothing was scored. Run the same command again; if it stays so: {self._remedy}"
+            f"{self._what} does not answer: {why} (exit status {status}; it said: {words}). The "
+            f"question was {line[:_SHOWN_QUESTION_CHARS]!r} or one soon after it. Nothing was "
+            f"scored. Run the same command again; if it stays so: {self._remedy}"
         )

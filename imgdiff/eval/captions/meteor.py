@@ -21,6 +21,7 @@ COUNTS = 23  # numbers per item
 _OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
 _TIMEOUT_S = 600.0  # of one answer; the first waits for 60 MB of paraphrases to be read
 _SEPARATOR = "|||"
+_REMEDY = f"Shorten a caption of thousands of words (Java gets 1 GB of heap). {JAVA_REMEDY}"
 
 # Parameters of METEOR 1.5 for English, in the jar's Constants: F-mean, fragmentation, weights of
 # content words against function words, and of the matchers exact, stem, synonym, paraphrase.
@@ -49,7 +50,7 @@ class Meteor:
         self._process = LineProcess(
             [str(java), *JVM_OPTIONS, "-jar", str(jar), *_OPTIONS],
             what="METEOR",
-            remedy=JAVA_REMEDY,
+            remedy=_REMEDY,
             timeout_s=timeout_s,
         )
 
@@ -77,22 +78,15 @@ class Meteor:
         if not hypotheses:
             raise ValueError("METEOR of no captions")
         pairs = zip(hypotheses, references, strict=True)
-        lines = [self._ask(question(*pair))[0] for pair in pairs]
-        scores = [
-            _numbers(answer, 1)[0]
-            for answer in self._ask(
-                " ||| ".join(["EVAL", *lines]),
-                answers=len(lines) + 1,
-            )
-        ]
+        lines = self._process.ask_each([question(*pair) for pair in pairs])
+        counts = np.array([_numbers(line, COUNTS) for line in lines], dtype=np.float64)
+        answers = self._process.ask(" ||| ".join(["EVAL", *lines]), answers=len(lines) + 1)
+        scores = [_numbers(answer, 1)[0] for answer in answers]
         return MeteorStatistics(
-            counts=np.array([_numbers(line, COUNTS) for line in lines], dtype=np.float64),
+            counts=counts,
             items=np.array(scores[:-1], dtype=np.float64),
             corpus=scores[-1],
         )
-
-    def _ask(self, line: str, *, answers: int = 1) -> list[str]:
-        return self._process.ask(line, answers=answers)
 
 
 def question(hypothesis: str, references: Sequence[str]) -> str:

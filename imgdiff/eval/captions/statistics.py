@@ -49,10 +49,10 @@ class CaptionStatistics:
         return len(self.ids)
 
     @property
-    def length_ratio(self) -> float:
-        """Tokens of the hypotheses by tokens of the closest references (nan: none have any)."""
+    def length_ratio(self) -> float | None:
+        """Tokens of the hypotheses by tokens of the closest references; None: those have none."""
         tested, referred = self.bleu[:, :2].sum(axis=0).tolist()
-        return tested / referred if referred else float("nan")
+        return tested / referred if referred else None
 
 
 def measure(

@@ -31,6 +31,7 @@ _TOKEN = re.compile(
     [\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+                  # e-mail
     | (?:https?://|www\.)[^\s"<>]*[^\s"<>.,;:!?)'\]]     # web address
     | </?[a-z]+/?>                                     # mark-up
+    | -[lr][rsc]b-                                     # a bracket's name
     | [@\#][a-z]\w*                                    # names and tags of social media
     | (?:mr|mrs|ms|dr|jr|sr|st|inc|co|ltd|etc|vs|no(?=\.\s*\d))\.(?!\w)
     | [a-z](?:\.[a-z])+\.(?!\w)                         # u.s.  a.m.
