@@ -279,7 +279,7 @@
     const kind = answer.unparsed ? "unparsed" : right ? "right" : "wrong";
     const verdict = answer.unparsed
       ? "? unparsed"
-      : (right ? "\u2713 right" : "\u2717 wrong") + " (" + answer.letter + ")";
+      : (right ? "\u2713 right" : "\u2717 wrong") + (answer.letter ? " (" + answer.letter + ")" : "");
     const judge = answer.judge === "parser" ? null : el("small", {}, "read by " + answer.judge);
     const same = part.corrected === part.correct || answer.unparsed;
     const other = same
