@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Optional
 
 from imgdiff.backends.checkpoints import find
@@ -227,7 +228,9 @@ class EvalConfig:
     @property
     def shown_label(self) -> str:
         """What tables call this evaluation."""
-        return self.label or self.predictions or self.model.path
+        if self.label:
+            return self.label
+        return self.model.path if self.predictions is None else Path(self.predictions).name
 
 
 def register() -> None:

@@ -155,7 +155,7 @@
         ? "no image named"
         : { absent: "not on this machine", unreadable: "not readable" }[picture.missing] || "left out";
       const name = picture ? picture.name + ": " : "";
-      return el("figure", {}, el("div", { class: "blank" }, el("span", {}, name, "image ", why)));
+      return el("figure", {}, el("div", { class: "blank" }, el("span", {}, name, why)));
     }
     return el(
       "figure",
