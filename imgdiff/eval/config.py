@@ -72,6 +72,8 @@ class BenchmarkConfig:
     """What all benchmarks share. Without files, a procedural set of the mini preset is drawn."""
 
     root: Optional[str] = None  # noqa: UP045  a copy of the published folder
+    annotations: Optional[str] = None  # noqa: UP045  or the file of questions or sentences alone
+    images: Optional[str] = None  # noqa: UP045  or the folder of the images
     pairs: int = 150  # of the procedural set
     seed: int = 0  # of the procedural set
 
@@ -85,7 +87,7 @@ class BenchmarkConfig:
     @property
     def is_drawn(self) -> bool:
         """Whether the procedural set is asked for."""
-        return self.root is None
+        return self.root is None and self.annotations is None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -111,10 +113,8 @@ class MmvpConfig(BenchmarkConfig):
 
 @dataclass(kw_only=True, slots=True)
 class CaptionConfig(BenchmarkConfig):
-    """A captioning benchmark: `root`, or an annotation file and a folder of images."""
+    """A captioning benchmark."""
 
-    annotations: Optional[str] = None  # noqa: UP045
-    images: Optional[str] = None  # noqa: UP045
     prompt: str = SPOT_PROMPT
     resamples: int = 2000  # of the bootstrap
 
@@ -126,11 +126,6 @@ class CaptionConfig(BenchmarkConfig):
             raise ConfigError(
                 f"benchmark.resamples={self.resamples}: must be at least 2; 2000 is usual"
             )
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether the procedural set is asked for."""
-        return self.root is None and self.annotations is None
 
     @property
     def tokens(self) -> int:

@@ -51,19 +51,29 @@ class CaptionData:
 
 
 def choice_data(benchmark: MmvpConfig, cache: Path) -> ChoiceData:
-    """MMVP from `benchmark.root` (a folder, or hf:NAME), else the procedural set (in `cache`)."""
-    if benchmark.root is None:
-        folder = benchmark_folder(cache, benchmark.pairs, benchmark.seed)
+    """MMVP from `benchmark.root` (a folder, or hf:NAME) or from single files.
+
+    Where neither is given it is the procedural set, drawn into `cache`.
+    """
+    if benchmark.is_drawn:
+        root = benchmark_folder(cache, benchmark.pairs, benchmark.seed)
+    elif benchmark.root is None:
+        root = Path(str(benchmark.annotations)).expanduser().parent
     elif benchmark.root.startswith(PREFIX):
         patterns = [mmvp.QUESTIONS_FILE, f"{mmvp.IMAGES_FOLDER}/*"]
-        folder = dataset_folder(benchmark.root[len(PREFIX) :], patterns, mmvp.REMEDY)
+        root = dataset_folder(benchmark.root[len(PREFIX) :], patterns, mmvp.REMEDY)
     else:
-        folder = Path(benchmark.root).expanduser()
-    drawn = is_procedural(folder)
+        root = Path(benchmark.root).expanduser()
+    questions, images = root / mmvp.QUESTIONS_FILE, root / mmvp.IMAGES_FOLDER
+    if benchmark.annotations is not None:
+        questions = Path(benchmark.annotations).expanduser()
+    if benchmark.images is not None:
+        images = Path(benchmark.images).expanduser()
+    drawn = is_procedural(questions.parent)
     return ChoiceData(
-        place=folder,
+        place=questions,
         procedural=drawn,
-        content=mmvp.load_mmvp(folder, is_procedural=drawn),
+        content=mmvp.load_mmvp(questions, images, is_procedural=drawn),
     )
 
 

@@ -46,19 +46,18 @@ def prompt_of(item: ChoiceItem, style: PromptStyle) -> str:
     return f"{item.question} {item.options_text}{suffix}"
 
 
-def load_mmvp(root: Path, *, is_procedural: bool) -> ChoiceItems:
-    """Read and check a folder in MMVP's layout. DataError names the file, the line and the rule.
+def load_mmvp(path: Path, images: Path, *, is_procedural: bool) -> ChoiceItems:
+    """Read and check a table of questions. DataError names the file, the line and the rule.
 
-    The images need not be there to score answers that exist already.
+    The folder `images` need not be there to score answers that exist already.
     """
-    path = root / QUESTIONS_FILE
     rows = [(line, row, _index(path, line, row)) for line, row in _rows(path)]
     rows.sort(key=lambda entry: entry[2])
     _check_indices(path, [index for _, _, index in rows])
     is_published = not is_procedural and len(rows) == PUBLISHED_QUESTIONS
-    kinds = read_kinds(root / PAIRS_FILE, "pair")
+    kinds = read_kinds(path.parent / PAIRS_FILE, "pair")
     items = tuple(
-        _item(root, f"{path}:{line}", row, index, is_published=is_published, kinds=kinds)
+        _item(images, f"{path}:{line}", row, index, is_published=is_published, kinds=kinds)
         for line, row, index in rows
     )
     _check_pairs(path, items)
@@ -97,7 +96,7 @@ def _index(path: Path, line: int, row: dict[str, str]) -> int:
 
 
 def _item(
-    root: Path,
+    images: Path,
     place: str,
     row: dict[str, str],
     index: int,
@@ -124,7 +123,7 @@ def _item(
         options={key: words.strip() for key, words in (found.groupdict() if found else {}).items()},
         correct=correct,
         corrected=CORRECTIONS.get(index, correct) if is_published else correct,
-        image=root / IMAGES_FOLDER / f"{index}.jpg",
+        image=images / f"{index}.jpg",
         kind=kinds.get(pair, ""),
     )
 

@@ -11,6 +11,7 @@ from imgdiff.backends.world_data import benchmark_folder
 from imgdiff.core.errors import DataError
 from imgdiff.eval.annotations import is_procedural
 from imgdiff.eval.mmvp import CORRECTIONS, PromptStyle, load_mmvp, prompt_of
+from imgdiff.eval.records import ChoiceItems
 
 HEADER = "Index,Question,Options,Correct Answer\n"
 FIRST = "1,Is it up?,(a) Up (b) Down,(a)\n"
@@ -25,8 +26,12 @@ def _folder(tmp_path: Path, text: str, images: int = 2) -> Path:
     return tmp_path
 
 
+def _load(folder: Path, *, is_procedural: bool = False) -> ChoiceItems:
+    return load_mmvp(folder / "Questions.csv", folder / "MMVP Images", is_procedural=is_procedural)
+
+
 def test_a_real_folder(tmp_path: Path) -> None:
-    content = load_mmvp(_folder(tmp_path, HEADER + SECOND + FIRST), is_procedural=False)
+    content = _load(_folder(tmp_path, HEADER + SECOND + FIRST))
     assert not content.is_published
     one, two = content.items
     assert (one.id, one.pair, one.correct, two.pair, two.correct) == ("1", "1", "a", "1", "b")
@@ -43,7 +48,7 @@ def test_a_real_folder(tmp_path: Path) -> None:
 def test_the_procedural_folder_says_so_and_names_kinds(tmp_path: Path) -> None:
     folder = benchmark_folder(tmp_path, 4, 0)
     assert is_procedural(folder)
-    items = load_mmvp(folder, is_procedural=True).items
+    items = _load(folder, is_procedural=True).items
     assert [item.kind for item in items[::2]] == ["category", "colour", "category", "place"]
     assert [item.id for item in items] == [str(index) for index in range(1, 9)]
 
@@ -59,13 +64,13 @@ def _three_hundred() -> str:
 
 def test_the_corrected_key_swaps_two_pairs_of_the_published_set_only(tmp_path: Path) -> None:
     folder = _folder(tmp_path, _three_hundred())
-    content = load_mmvp(folder, is_procedural=False)
+    content = _load(folder)
     assert content.is_published
     changed = {
         int(item.id): item.corrected for item in content.items if item.corrected != item.correct
     }
     assert changed == CORRECTIONS == {99: "b", 100: "a", 279: "b", 280: "a"}
-    drawn = load_mmvp(folder, is_procedural=True)
+    drawn = _load(folder, is_procedural=True)
     assert all(item.corrected == item.correct for item in drawn.items)
 
 
@@ -80,7 +85,7 @@ def test_the_corrected_key_swaps_two_pairs_of_the_published_set_only(tmp_path: P
     ],
 )
 def test_harmless_variations_are_read(tmp_path: Path, text: str) -> None:
-    questions = load_mmvp(_folder(tmp_path, text), is_procedural=False).items
+    questions = _load(_folder(tmp_path, text)).items
     assert [(q.options["a"], q.options["b"], q.correct) for q in questions] == [
         ("Up", "Down", "a"),
         ("Up", "Down", "b"),
@@ -107,17 +112,17 @@ def test_harmless_variations_are_read(tmp_path: Path, text: str) -> None:
 )
 def test_a_damaged_table_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        load_mmvp(_folder(tmp_path, text), is_procedural=False)
+        _load(_folder(tmp_path, text))
     assert "Questions.csv" in str(caught.value)
 
 
 def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such file.*set it to null"):
-        load_mmvp(tmp_path / "gone", is_procedural=False)
+        _load(tmp_path / "gone")
     (tmp_path / "Questions.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not a UTF-8 CSV"):
-        load_mmvp(tmp_path, is_procedural=False)
+        _load(tmp_path)
     _folder(tmp_path, HEADER + FIRST + SECOND)
     (tmp_path / "pairs.jsonl").write_text('{"pair": 1}\n')
     with pytest.raises(DataError, match=r"pairs\.jsonl.*Delete the file"):
-        load_mmvp(tmp_path, is_procedural=False)
+        _load(tmp_path)
