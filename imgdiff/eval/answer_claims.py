@@ -19,19 +19,24 @@ _NEGATIONS = frozenset(
     " excluding exclude excludes eliminate eliminates eliminating reject rejects rather instead"
     " unlike opposite fails lack lacks lacking absence doubt unsure unclear uncertain unable"
     " impossible isnt arent wasnt werent dont doesnt didnt cant couldnt shouldnt wouldnt wont"
-    " neither nicht kein keine keinen pas nao n\u00e3o \u043d\u0435 \u043d\u0435\u0442 ne ni"
+    " neither implausible least skip avoid distractor mistake"
+    " nicht kein keine keinen pas nao n\u00e3o \u043d\u0435 \u043d\u0435\u0442 ne ni"
     " \u4e0d \u6ca1 \u975e \u65e0".split()
 )
+_REACHING = frozenset("not opposite mistake distractor".split())  # across a comma or colon
 _CONDITIONS = frozenset("if whether unless assuming suppose supposing".split())
 _DENIED_AFTER = re.compile(
     r"(?:(?:is|was|are|were|be|would|can|could|does|do|did|should|will|has|had|seems?|looks?"
     r"|appears?|to|been|clearly|definitely|certainly|also|option|answer|choice|therefore|thus)\s)*"
-    r"(?:not|never|wrong|incorrect|false|unlikely|impossible|invalid|ruled|excluded|eliminated"
+    r"(?:not|never|wrong|incorrect|false|unlikely|impossible|implausible|invalid|ruled|excluded|eliminated"
     r"|absent|missing|no|isnt|cant|doesnt)\b"
 )
 _DENIED_LATER = re.compile(
     r"(?:(?:this|that|it|which|no)\s)?(?:(?:is|was|would be|seems)\s)?(?:clearly\s|definitely\s)?"
     r"(?:wrong|incorrect|false|not correct|not right|not the)\b"
+)
+_CONDITION_AFTER = re.compile(  # "(a) if it is open", "(a) would be right if ..."
+    r"(?:(?:is|would|could|be|correct|right|the|answer|only|true)\s)*(?:if|unless|when|provided)\b"
 )
 _AFTER_WORDS = 6  # how far a verdict may stand behind what it denies
 _LETTER_NEXT = frozenset(
@@ -222,6 +227,8 @@ def _is_reply(words: Sequence[Word], place: int) -> bool:
     after = "" if _closes(words, place) else words[place + 1].text
     if before in _JOINERS or after in _JOINERS:
         return True
+    if after and words[place + 1].bracketed:  # "No (b)"
+        return opens
     numbering = words[place + 1 : place + 2]  # "No. 5"
     if numbering and numbering[0].text.isdecimal() and numbering[0].line == words[place].line:
         return False
@@ -323,7 +330,7 @@ class _Stances:
                 continue
             if word.text in _NEGATIONS:
                 self._denials.setdefault(word.clause, []).append(place)
-                if word.text in ("not", "opposite") and _closes(read.words, place):
+                if word.text in _REACHING and _closes(read.words, place):
                     self._carried.setdefault(word.sentence, place)
             if word.text in _CONDITIONS:
                 self._conditions.setdefault(word.sentence, place)
@@ -333,15 +340,17 @@ class _Stances:
         word = self._words[claim.first]
         if self._conditions.get(word.sentence, claim.first) < claim.first:
             return Stance.considered
+        behind = self._words[claim.last + 1 : claim.last + 1 + _AFTER_WORDS]
+        later = " ".join(item.text for item in behind if item.sentence == word.sentence)
+        if _CONDITION_AFTER.match(later):
+            return Stance.considered
         denials = self._denials.get(word.clause, [])
         says = claim.kind in (Kind.text, Kind.maybe_text)
         reach = len(self._words) if says else claim.first
         carried = self._carried.get(word.sentence, claim.first)
         if (denials and denials[0] < reach) or carried < claim.first:
             return Stance.denied
-        behind = self._words[claim.last + 1 : claim.last + 1 + _AFTER_WORDS]
         clause = self._words[claim.last].clause
         said = " ".join(item.text for item in behind if item.clause == clause)
-        later = " ".join(item.text for item in behind if item.sentence == word.sentence)
         denied = _DENIED_AFTER.match(said) or _DENIED_LATER.match(later)
         return Stance.denied if denied else Stance.affirmed

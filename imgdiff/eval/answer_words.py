@@ -30,10 +30,14 @@ _NOT = re.compile(
     r"|\b(can)not\b",
     re.IGNORECASE,
 )
+_WHOLE_VERB = {"ca": "can", "wo": "will"}
 _CERTAIN = re.compile(r"\b(?:without (?:a |any )?doubt|no doubt|not only)\b", re.IGNORECASE)
 _ANYTHING_BUT = re.compile(
-    r"\bfar from\b|\b(?:anything|everything|all) (?:but|except)\b", re.IGNORECASE
+    r"\b(?:far from|least likely|(?:rul(?:e|es|ed|ing)|cross(?:ed|ing)?) out)\b:?"
+    r"|\b(?:anything|everything|all) (?:but|except)\b",
+    re.IGNORECASE,
 )
+_CROSSED = re.compile("[\u2717\u2718\u274c\u2612]")
 _NO_ANSWER = re.compile(r"\bn/a\b", re.IGNORECASE)
 _IDEOGRAPH = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])")
 _OPENING, _CLOSING = str.maketrans("[{", "(("), str.maketrans("]}", "))")
@@ -108,11 +112,17 @@ def plain_text(text: str) -> str:
     flat = _THOUGHT_END.split(flat)[-1]
     flat = _FINALS.sub(f" {FINAL} ", flat)
     flat = _LATEX.sub(" ", _TAGS.sub(" ", flat))
-    flat = _NOT.sub(lambda match: f"{match.group(1) or match.group(2)} not", flat)
+    flat = _NOT.sub(_negated, flat)
+    flat = _CROSSED.sub(" wrong ", flat).replace("\u00ac", " not ")
     flat = _NO_ANSWER.sub("unknown", _ANYTHING_BUT.sub("not", flat))
     flat = _RULES.sub(" ", _QUOTES.sub("", flat)).translate(_OPENING).translate(_CLOSING)
     flat = _IDEOGRAPH.sub(r" \1 ", _CERTAIN.sub(" ", flat))
     return "\n".join(" ".join(line.split()) for line in flat.strip().splitlines()).strip()
+
+
+def _negated(match: re.Match[str]) -> str:
+    verb = (match.group(1) or match.group(2)).lower()
+    return _WHOLE_VERB.get(verb, verb) + " not"
 
 
 class _Visible(dict[int, str]):

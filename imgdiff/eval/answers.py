@@ -42,9 +42,16 @@ _VERDICT = re.compile(
 _UNFINISHED = re.compile(rf"{_ANSWER}{_TO}\s?{_IS}\W*\Z", re.IGNORECASE)
 _VERDICT_WORDS = 6  # how far "is the most likely correct answer" is looked for
 _REFUSAL = re.compile(
-    r"\b(?:not sure|unsure|unclear|uncertain|can not|cant|could not|unable|dont know|not know"
-    r"|sorry|impossible|hard to|difficult to|no idea|not enough|insufficient|maybe|perhaps|might"
-    r"|may be|may|could be|possibly|not determine|none of the|neither of)\b"
+    r"\b(?:not sure|unsure|unclear|uncertain|can not(?! be)|cant|could not|unable|dont know"
+    r"|not know|sorry|impossible|hard to|difficult to|no idea|not enough|insufficient|maybe"
+    r"|perhaps|might|may be|may|could be|possibly|not determine|none of the|neither of)\b"
+)
+_REVISED = re.compile(
+    r"(?:(?:^|(?<=[.!?,;:\n\u2026\u2014] )|(?<=\n))wait|\bcorrection|\bscratch that"
+    r"|\bsecond thoughts?"
+    r"|\bi mean|\bjust kidding|\boops|\bmy mistake|\bi was wrong"
+    r"|\b(?:that|this|it)(?:s| is| was) (?:wrong|incorrect))\b",
+    re.IGNORECASE,
 )
 _JOINING = frozenset("or and maybe perhaps possibly also even then".split())
 _ALL_DENIED = re.compile(
@@ -54,7 +61,7 @@ _ALL_DENIED = re.compile(
 )
 _HEDGE = re.compile(
     r"\b(?:either|neither|both|almost|nearly|half|semi|partially|partly|depends|unknown"
-    r"|all of the|somewhat|sometimes)\b"
+    r"|all of the|somewhat|sometimes|(?:could|would|should) have been|used to be)\b"
 )
 
 
@@ -65,13 +72,14 @@ def choice_letter(answer: str, options: Mapping[str, str]) -> str | None:
     line "Answer: b"); an explicit statement ("the answer is (b)", "(b) is correct"); a letter
     ("B", "b) dog", "so (b)"); the text of an option ("a dog"). The first of these that says
     anything decides, and it must name one option only. None also where the words affirm only
-    another option than the letter, deny the chosen one, or doubt; for an article ("A black dog"),
-    for options that a question or a list repeats, and beyond `MAX_CHARS` characters.
+    another option than the letter, deny the chosen one, doubt, or take something back ("wait");
+    for an article ("A black dog"), for options that a question or a list repeats, and beyond
+    `MAX_CHARS` characters.
     """
     if len(answer) > MAX_CHARS:
         return None
     reading = read_claims(answer, options)
-    if _UNFINISHED.search(reading.plain):
+    if _UNFINISHED.search(reading.plain) or _revised(reading):
         return None
     refusing = _sentences_with(reading, _REFUSAL)
     hedging = _sentences_with(reading, _HEDGE)
@@ -83,6 +91,16 @@ def choice_letter(answer: str, options: Mapping[str, str]) -> str | None:
         chosen = _stated(reading, statements) if statements else named
         chosen = None if chosen and _contradicted(reading, chosen) else chosen
     return chosen if chosen in options else None
+
+
+def _revised(reading: Reading) -> bool:
+    """Whether the answer takes something back ("wait", "that is wrong") and then ends unmarked."""
+    back = max((match.end() for match in _REVISED.finditer(reading.plain)), default=0)
+    claimed = any(reading.words[claim.first].start < back for claim in reading.claims)
+    if not claimed:
+        return False
+    marked = (match for match in _STATEMENT.finditer(reading.plain) if match.start() >= back)
+    return not any(match["final"] or match["label"] for match in marked)
 
 
 def _one(keys: set[str]) -> str | None:

@@ -1,6 +1,6 @@
 """What an answer chooses, and above all what it does not.
 
-The tables were read by eye, row by row: None wherever a careful reader would hesitate.
+The letters of the tables were set by hand: None wherever a careful reader would hesitate.
 """
 
 from __future__ import annotations

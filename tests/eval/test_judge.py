@@ -109,7 +109,7 @@ def test_only_unparsed_answers_are_read() -> None:
 
 
 def test_all_answers_may_be_read_anew() -> None:
-    misread = answered("1", "(a)... I mean the puppy")
+    misread = answered("1", "(a), as the puppy shows")
     assert misread.chosen == "a"
     judged = Judge(Zoologist(), JudgeStyle.letter, JudgeScope.all).read([misread])
     assert (judged.answers[0].chosen, judged.answers[0].judged_by) == ("b", "llm")
