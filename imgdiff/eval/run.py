@@ -10,7 +10,6 @@ from typing import Any
 
 from imgdiff.backends.configs import VlmConfig
 from imgdiff.core.console import say
-from imgdiff.core.files import write_json
 from imgdiff.core.identity import fingerprint
 from imgdiff.eval.asking import AnswerStore, Asker
 from imgdiff.eval.caption_run import ask_captions, caption_scores, score
@@ -21,11 +20,10 @@ from imgdiff.eval.data import CaptionData, ChoiceData, caption_data, choice_data
 from imgdiff.eval.foreign import matched, read_predictions
 from imgdiff.eval.records import Answer, LeftOut, Run
 from imgdiff.eval.run_files import (
-    PREDICTIONS_FILE,
     SCORES_FILE,
     STATISTICS_FILE,
-    claim,
-    write_answers,
+    check_owner,
+    write_run,
 )
 from imgdiff.eval.summary import show_summary
 
@@ -49,14 +47,11 @@ def run(config: EvalConfig) -> dict[str, Any]:
     """
     source = _source(config)
     if isinstance(config.benchmark, MmvpConfig):
-        scores, answers = _choices(config, source)
+        finished = _choices(config, source)
     else:
-        scores, answers = _captions(config, source)
-    output = Path(config.output_dir)
-    write_answers(output / PREDICTIONS_FILE, answers)
-    write_json(output / SCORES_FILE, scores)
-    _report(config, Run(folder=output, scores=scores, answers=tuple(answers)))
-    return scores
+        finished = _captions(config, source)
+    _report(config, finished)
+    return dict(finished.scores)
 
 
 def _source(config: EvalConfig) -> _Source:
@@ -73,13 +68,13 @@ def _asker(config: EvalConfig, model: VlmConfig, identity: str) -> Asker:
     return Asker(config=model, store=store, processes=config.asking_processes)
 
 
-def _choices(config: EvalConfig, source: _Source) -> tuple[dict[str, Any], Sequence[Answer]]:
+def _choices(config: EvalConfig, source: _Source) -> Run:
     benchmark = config.benchmark
     data = choice_data(benchmark, Path(config.cache_dir))
     items = data.content.items
     words = [(item.id, item.question, item.options_text, item.correct) for item in items]
     texts = _foreign(config, [item.id for item in items], {})
-    _claim(config, source, words)
+    manifest = _manifest(config, source, words)
     if source.model is not None:
         texts = ask_choices(config, data, _asker(config, source.model, source.identity))
     read, left_out = choice_answers(config, data, texts)
@@ -91,26 +86,37 @@ def _choices(config: EvalConfig, source: _Source) -> tuple[dict[str, Any], Seque
         **({"judge": judge} if verdicts else {}),
         **_tail(config, source, data, left_out),
     }
-    return scores, answers
+    return _written(config, scores, answers, manifest)
 
 
-def _captions(config: EvalConfig, source: _Source) -> tuple[dict[str, Any], Sequence[Answer]]:
+def _captions(config: EvalConfig, source: _Source) -> Run:
     benchmark = config.benchmark
     data = caption_data(benchmark, Path(config.cache_dir), needs_images=config.predictions is None)
     items = data.content.items
     texts = _foreign(config, [item.subject for item in items], data.other_splits)
-    _claim(config, source, [(item.id, item.references) for item in items])
+    manifest = _manifest(config, source, [(item.id, item.references) for item in items])
     if source.model is not None:
         texts = ask_captions(config, data, _asker(config, source.model, source.identity))
     captioned = score(config, data, texts)
-    save_statistics(Path(config.output_dir) / STATISTICS_FILE, captioned.scored.statistics)
     protocol = benchmark.protocol.value if isinstance(benchmark, SpotConfig) else PER_UID
     scores = {
         **_head(config, data, protocol, benchmark.split.value),
         **caption_scores(captioned),
         **_tail(config, source, data, captioned.left_out),
     }
-    return scores, captioned.answers
+    save_statistics(Path(config.output_dir) / STATISTICS_FILE, captioned.scored.statistics)
+    return _written(config, scores, captioned.answers, manifest)
+
+
+def _written(
+    config: EvalConfig,
+    scores: dict[str, Any],
+    answers: Sequence[Answer],
+    manifest: Mapping[str, Any],
+) -> Run:
+    finished = Run(folder=Path(config.output_dir), scores=scores, answers=tuple(answers))
+    write_run(finished, manifest)
+    return finished
 
 
 def _foreign(
@@ -129,12 +135,13 @@ def _foreign(
     )
 
 
-def _claim(config: EvalConfig, source: _Source, items: Sequence[Any]) -> None:
-    questions = fingerprint(
-        source.identity, _asked(config.benchmark), items, config.judge.protocol()
-    )
-    wanted = {"questions": questions, "label": config.shown_label}
-    claim(Path(config.output_dir), wanted, overwrite=config.overwrite)
+def _manifest(config: EvalConfig, source: _Source, items: Sequence[Any]) -> dict[str, Any]:
+    """What is evaluated; refuses a folder that holds something else."""
+    asked = _asked(config.benchmark)
+    questions = fingerprint(source.identity, asked, items, config.judge.protocol())
+    manifest = {"questions": questions, "label": config.shown_label}
+    check_owner(Path(config.output_dir), manifest, overwrite=config.overwrite)
+    return manifest
 
 
 def _asked(benchmark: Any) -> dict[str, Any]:

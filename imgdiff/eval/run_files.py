@@ -18,22 +18,30 @@ PREDICTIONS_FILE = "predictions.jsonl"  # one answer a line, in the order of the
 STATISTICS_FILE = "statistics.npz"  # of captions: what comparing two runs needs
 
 
-def claim(output: Path, wanted: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Write what is evaluated in this folder; ConfigError where it holds something else."""
-    manifest = output / RUN_FILE
-    held = read_json(manifest) if manifest.exists() else wanted
-    same = isinstance(held, Mapping) and held.get("questions") == wanted["questions"]
-    if not same and not overwrite:
-        what = (
-            f"the evaluation of {held['label']}, made with"
-            if isinstance(held, Mapping) and "questions" in held and "label" in held
-            else "a run of"
-        )
-        raise ConfigError(
-            f"output_dir={output}: holds {what} another model, benchmark, prompt or command. "
-            "Choose another output_dir, or overwrite=true."
-        )
-    write_json(manifest, wanted)
+def check_owner(output: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> None:
+    """ConfigError where this folder holds something else than what `manifest` says."""
+    path = output / RUN_FILE
+    held = read_json(path) if path.exists() else manifest
+    same = isinstance(held, Mapping) and held.get("questions") == manifest["questions"]
+    if same or overwrite:
+        return
+    what = (
+        f"the evaluation of {held['label']}, made with"
+        if isinstance(held, Mapping) and "questions" in held and "label" in held
+        else "a run of"
+    )
+    raise ConfigError(
+        f"output_dir={output}: holds {what} another model, benchmark, prompt or command. "
+        "Choose another output_dir, or overwrite=true."
+    )
+
+
+def write_run(run: Run, manifest: Mapping[str, Any]) -> None:
+    """Write what is evaluated here, its answers and, last, its scores."""
+    (run.folder / SCORES_FILE).unlink(missing_ok=True)  # of an earlier run; a crash leaves none
+    write_json(run.folder / RUN_FILE, manifest)
+    write_answers(run.folder / PREDICTIONS_FILE, run.answers)
+    write_json(run.folder / SCORES_FILE, run.scores)
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> None:

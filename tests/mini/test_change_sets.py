@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from imgdiff.core.errors import DataError
-from imgdiff.eval.mmvp import is_procedural
+from imgdiff.eval.annotations import is_procedural
 from imgdiff.mini.change_language import plain_words
 from imgdiff.mini.change_sets import (
     KINDS,
