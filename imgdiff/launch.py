@@ -137,6 +137,17 @@ def take_literally(keys: Sequence[str]) -> None:
     sys.argv[1:] = [_literal(argument, keys) for argument in sys.argv[1:]]
 
 
+def let_grow(maps: Sequence[str]) -> None:
+    """Let `MAP.NAME.key=value` on the command line add the entry NAME to a map of settings.
+
+    Hydra wants `++` before a key that is not there yet.
+    """
+    sys.argv[1:] = [
+        f"++{argument}" if any(argument.startswith(f"{name}.") for name in maps) else argument
+        for argument in sys.argv[1:]
+    ]
+
+
 def _literal(argument: str, keys: Sequence[str]) -> str:
     key, equals, value = argument.partition("=")
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"

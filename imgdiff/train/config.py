@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from imgdiff.backends.configs import ChatTemplate
 from imgdiff.core.errors import ConfigError
 from imgdiff.train.plan import Batching
-from imgdiff.train.source_config import RowRules, SourceConfig
+from imgdiff.train.source_config import RowRules, typed_source
 
 WORLD = "world"
 BASE = "base"
@@ -160,7 +161,8 @@ class DataConfig:
     synth: str | None = "outputs/synth"  # folder of imgdiff.synth; null: no difference data
     # Of the samples of the run, evenly spread; null: every row of every source once an epoch.
     synth_share: float | None = 0.6
-    sources: dict[str, SourceConfig] = field(default_factory=dict)  # any number more, by name
+    # Any number more, by name. Any, not SourceConfig: OmegaConf adds no typed entry to a map.
+    sources: dict[str, Any] = field(default_factory=dict)
     rules: RowRules = field(default_factory=RowRules)
 
     def __post_init__(self) -> None:
@@ -176,6 +178,7 @@ class DataConfig:
                 "data.base=null and data.synth=null leave nothing to train on; set one of them, "
                 "or data.sources"
             )
+        self.sources = {name: typed_source(name, value) for name, value in self.sources.items()}
         taken = sorted({BASE, SYNTH} & set(self.sources))
         if taken:
             raise ConfigError(

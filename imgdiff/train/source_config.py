@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from imgdiff.core.errors import ConfigError
+from imgdiff.launch import explain
 
 META_MAX_BYTES = 1 << 24  # InternVL's list of data sets is a page of text, never a data set
 _META_KNOWN = {"root", "annotation", "repeat_time", "data_augment", "max_dynamic_patch", "length"}
@@ -82,6 +83,32 @@ class SourceConfig:
                 f"{place}: weight={self.weight}: must be above 0, or null to mix by number of "
                 "rows. Remove the source to leave it out."
             )
+
+
+def typed_source(name: str, value: Any) -> SourceConfig:
+    """An entry of `data.sources`: a mapping of SourceConfig's keys, or the path alone.
+
+    ConfigError names the key in full where it is unknown, of a wrong type or missing.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(value, SourceConfig):
+        return value
+    entry = {"path": value} if isinstance(value, str) else value
+    if not isinstance(entry, Mapping):
+        raise ConfigError(
+            f"data.sources.{name}={value}: must be the path of a file, or its keys: "
+            f"data.sources.{name}.path=FILE"
+        )
+    typed = {"data": {"sources": {name: OmegaConf.structured(SourceConfig)}}}
+    try:
+        whole = OmegaConf.merge(typed, {"data": {"sources": {name: dict(entry)}}})
+        built = OmegaConf.to_object(whole.data.sources[name])
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    assert isinstance(built, SourceConfig)
+    return built
 
 
 @dataclass(kw_only=True, slots=True)

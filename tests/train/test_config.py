@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from imgdiff.core.errors import ConfigError
-from imgdiff.launch import compose_typed
+from imgdiff.launch import compose_typed, let_grow
 from imgdiff.train.config import (
     AssemblyConfig,
     Attention,
@@ -78,3 +78,37 @@ def test_help_needs_no_deep_learning() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'lightning')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_sources_are_named_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    register()
+    given = [
+        "data.sources.spot.path=a.json", "data.sources.spot.repeat=2", "data.sources.mine=b.json",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["command", "seed=3", *given])
+    let_grow(["data.sources"])
+    assert sys.argv[1:] == ["seed=3", *(f"++{argument}" for argument in given)]
+    config = compose_typed("train", TrainConfig, sys.argv[1:])
+    assert config.data.sources == {
+        "spot": SourceConfig(path="a.json", repeat=2.0),
+        "mine": SourceConfig(path="b.json"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["a.repeat=2"], r"data\.sources\.a\.path is required and not set"),
+        (["a.path=x", "a.repeat=zz"], r"data\.sources\.a\.repeat=zz: .*Float"),
+        (["a.path=x", "a.cap=1.5"], r"data\.sources\.a\.cap=1\.5: .*Integer"),
+        (["a.path=x", "a.pth=y"], r"unknown key data\.sources\.a\.pth. Did you mean .*path"),
+        (["a=3"], r"data\.sources\.a=3: must be the path of a file, or its keys"),
+        (["a=[x]"], r"data\.sources\.a=.*must be the path"),
+        (["a.path=x", "a.repeat=-1"], r"source x: repeat=-1\.0"),
+        (["base=x.json"], r"data\.sources\.base: that name belongs to data\.base"),
+    ],
+)
+def test_wrong_sources_are_named_in_full(overrides: list[str], message: str) -> None:
+    register()
+    with pytest.raises(ConfigError, match=message):
+        compose_typed("train", TrainConfig, [f"++data.sources.{item}" for item in overrides])
