@@ -160,7 +160,9 @@ def _paired(metric: str, first: Mapping[str, bool], second: Mapping[str, bool]) 
 
 def _intervals(compared: Compared) -> dict[str, Difference]:
     return {
-        item.metric: Difference(value=item.value, low=item.low, high=item.high)
+        item.metric: Difference(
+            value=item.value, low=item.low, high=item.high, within_noise=item.within_noise
+        )
         for item in compared.deltas
     }
 

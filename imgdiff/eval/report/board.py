@@ -67,11 +67,15 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Second run minus first, on the scale of scores.json, with its 95 % interval if known."""
+    """Second run minus first, on the scale of scores.json, with its 95 % interval if known.
+
+    `within_noise` is the verdict of a test where there is one, else the interval tells.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    within_noise: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,6 +229,7 @@ def differences_of(
                 value=part.value * metric.factor,
                 low=_scaled(part.low, metric),
                 high=_scaled(part.high, metric),
+                within_noise=part.within_noise,
             )
         elif score.value is not None and other is not None and other.value is not None:
             found[name] = Difference(value=score.value - other.value)

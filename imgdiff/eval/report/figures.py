@@ -52,9 +52,11 @@ def difference_text(difference: Difference | None, digits: int = 1) -> str:
 
 
 def beyond_noise(difference: Difference) -> bool | None:
-    """Whether the 95 % interval excludes 0; None without an interval."""
+    """Whether a test, or else the 95 % interval, excludes 0; None without an interval."""
     if difference.low is None or difference.high is None:
         return None
+    if difference.within_noise is not None:
+        return not difference.within_noise
     return difference.low > 0 or difference.high < 0
 
 

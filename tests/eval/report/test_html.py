@@ -110,9 +110,11 @@ def test_two_runs_and_their_difference(tmp_path: Path) -> None:
     given = {
         "bleu_4": Difference(value=0.012, low=-0.001, high=0.025),
         "cider_d": Difference(value=0.0684, low=0.01, high=0.12),
+        "rouge_l": Difference(value=0.01, low=0.001, high=0.02, within_noise=True),
     }
     page = page_of(tmp_path, caption_run(), second, differences=given)
     assert "+1.2 [\u22120.1, +2.5] within noise" in page.words
+    assert "+1.0 [+0.1, +2.0] within noise" in page.words
     assert "+6.8 [+1.0, +12.0] better" in page.words
     assert page.data["runs"] == ["ours", "second"]
 
