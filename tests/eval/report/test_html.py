@@ -106,7 +106,9 @@ def test_scores_and_the_paper_stand_without_a_script(tmp_path: Path) -> None:
 
 
 def test_two_runs_and_their_difference(tmp_path: Path) -> None:
-    second = caption_run(label="second", scores={"bleu_4": 0.0954, "cider_d": 0.5})
+    second = caption_run(
+        label="second", scores={"bleu_4": 0.0954, "cider_d": 0.5, "rouge_l": 0.2835}
+    )
     given = {
         "bleu_4": Difference(value=0.012, low=-0.001, high=0.025),
         "cider_d": Difference(value=0.0684, low=0.01, high=0.12),
