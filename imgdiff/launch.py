@@ -104,6 +104,7 @@ def run_main(
     """
     import hydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     def task(raw: DictConfig) -> None:
@@ -116,6 +117,10 @@ def run_main(
     task.__module__ = f"imgdiff.{config_name}"  # Hydra names the job after the task's module
     try:
         place = (folder or conf_dir()).resolve()
+        # Hydra's own list holds the groups of all commands that share conf/.
+        OmegaConf.register_new_resolver(
+            "groups", lambda: _groups_help(place, config_name), replace=True
+        )
         decorate = hydra.main(
             version_base=HYDRA_VERSION, config_path=str(place), config_name=config_name
         )
@@ -284,6 +289,34 @@ def _is_hollow(node: Any) -> bool:
 
 def _groups(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+
+
+def _groups_help(folder: Path, config_name: str) -> str:
+    """A line for each group that a root config chooses from, with its options."""
+    options = options_of(folder, config_name)
+    return "\n".join(f"{group}: {', '.join(names)}" for group, names in options.items())
+
+
+def options_of(folder: Path, config_name: str) -> dict[str, list[str]]:
+    """The options of the groups that the defaults list of a root config names, in its order.
+
+    Of nested options (experiment/train/NAME) those of this command are named.
+    """
+    from omegaconf import OmegaConf
+
+    whole = OmegaConf.to_container(OmegaConf.load(folder / f"{config_name}.yaml"), resolve=False)
+    found: dict[str, list[str]] = {}
+    for entry in whole.get("defaults", []) if isinstance(whole, dict) else []:
+        if isinstance(entry, str) and (folder / f"{entry}.yaml").is_file():
+            found |= options_of(folder, entry)
+        elif isinstance(entry, dict):
+            for group in map(str, entry):
+                names = [path.stem for path in (folder / group).glob("*.yaml")]
+                inner = (folder / group / config_name).glob("*.yaml")
+                names += [f"{config_name}/{path.stem}" for path in inner]
+                if names:
+                    found[group] = sorted(names)
+    return found
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

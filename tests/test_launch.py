@@ -259,3 +259,15 @@ def test_what_is_quoted_or_null_stays(conf: Path, monkeypatch: pytest.MonkeyPatc
     launch.take_literally(["note"])
     assert sys.argv[1:] == given
     assert compose(conf, "folder=x", "note='a, b'").note == "a, b"
+
+
+def test_help_names_the_groups_of_its_own_command_alone() -> None:
+    assert launch.options_of(CONF, "eval") == {
+        "benchmark": ["image_edit_request", "mmvp", "spot_the_diff"]
+    }
+    train, synth = (launch.options_of(CONF, name) for name in ("train", "synth"))
+    assert launch.options_of(CONF, "preview") == train
+    assert "train/spot_the_diff" in train["experiment"]
+    assert list(synth)[:2] == ["editor", "profile"]
+    assert not {"recipe", "strategy"} & set(synth)
+    assert launch.options_of(CONF, "export") == {}
