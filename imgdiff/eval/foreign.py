@@ -193,8 +193,8 @@ def _unknown(
     where = Counter({split: len(unknown & ids) for split, ids in other_splits.items()})
     split, hits = max(where.items(), key=lambda pair: pair[1], default=("", 0))
     hint = (
-        f" {hits} of them are ids of the split {split!r}: set benchmark.split={split}, or write "
-        "the predictions of this one."
+        f" {hits} of them are ids of the split {split!r}: set benchmark.split={split} (or give its "
+        "file as benchmark.annotations), or write the predictions of this one."
         if hits
         else " Remove them, or check which benchmark and split the file was made for."
     )

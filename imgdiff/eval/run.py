@@ -100,7 +100,7 @@ def _captions(config: EvalConfig, source: _Source) -> Run:
     captioned = score(config, data, texts)
     protocol = benchmark.protocol.value if isinstance(benchmark, SpotConfig) else PER_UID
     scores = {
-        **_head(config, data, protocol, benchmark.split.value),
+        **_head(config, data, protocol, data.split),
         **caption_scores(captioned),
         **_tail(config, source, data, captioned.left_out),
     }
@@ -181,6 +181,8 @@ def _tail(
             "decoding": "greedy",
         }
     settings |= {key: getattr(value, "value", value) for key, value in _asked(benchmark).items()}
+    if isinstance(data, CaptionData):
+        settings["split"] = data.split  # of the file, whatever the setting says
     if isinstance(benchmark, CaptionConfig):
         settings["interval"] = f"bootstrap 95 %, {benchmark.resamples} resamples"
         settings["seed_of_bootstrap"] = config.seed

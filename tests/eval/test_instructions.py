@@ -66,7 +66,7 @@ def test_the_procedural_train_split_has_one_row_per_edit(tmp_path: Path) -> None
     assert all(isinstance(row["image"], list) and len(row["image"]) == 2 for row in rows)
 
 
-def test_settings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings() -> None:
     register()
     composed = compose_typed("instructions", InstructionsConfig)
     assert composed == InstructionsConfig(benchmark=SpotConfig(split=SpotSplit.train))
@@ -74,5 +74,11 @@ def test_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert edit.benchmark == EditConfig(split=EditSplit.train)
     with pytest.raises(ConfigError, match="benchmark=mmvp: has no captions"):
         InstructionsConfig(benchmark=MmvpConfig())
-    InstructionsConfig(benchmark=SpotConfig())
+
+
+@pytest.mark.parametrize("benchmark", [SpotConfig(pairs=2), EditConfig(pairs=2)])
+def test_the_test_split_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], benchmark: SpotConfig | EditConfig
+) -> None:
+    _write(tmp_path, benchmark)
     assert "this is the test split" in capsys.readouterr().out

@@ -228,3 +228,21 @@ def test_what_is_left_out_is_counted(evaluate: Evaluate, lines: Lines, tmp_path:
         {"reason": "no reference sentence", "count": 1, "ids": ["0"]},
         {"reason": "no prediction for the item", "count": 1, "ids": ["2"]},
     ]
+
+
+@pytest.mark.usefixtures("without_java")
+@pytest.mark.parametrize(("name", "split"), [("val", "val"), ("of_my_own", "test")])
+def test_the_split_is_that_of_the_file(
+    evaluate: Evaluate, tmp_path: Path, name: str, split: str
+) -> None:
+    (tmp_path / f"{name}.json").write_text('[{"img_id": "1", "sentences": ["a car left"]}]')
+    (tmp_path / "train.json").write_text('[{"img_id": "2", "sentences": ["a man left"]}]')
+    (tmp_path / "theirs.json").write_text('{"1": "a car"}')
+    benchmark = SpotConfig(annotations=str(tmp_path / f"{name}.json"))
+    scores = evaluate(None, benchmark, predictions=str(tmp_path / "theirs.json"))
+    assert (scores["split"], scores["settings"]["split"]) == (split, split)
+    (tmp_path / "theirs.json").write_text('{"2": "a man"}')
+    with pytest.raises(
+        DataError, match=r"of the split 'train'.*its file as benchmark\.annotations"
+    ):
+        evaluate(None, benchmark, predictions=str(tmp_path / "theirs.json"), overwrite=True)

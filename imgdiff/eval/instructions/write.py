@@ -11,12 +11,13 @@ from typing import Any
 from imgdiff.core.console import say
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.files import write_json
-from imgdiff.eval.config import CaptionConfig, SpotConfig, SpotSplit
+from imgdiff.eval.config import CaptionConfig, EditSplit
 from imgdiff.eval.config import register as register_benchmarks
 from imgdiff.eval.data import caption_data
 from imgdiff.eval.records import CaptionItem
 
 PLACEHOLDER = "<image>"
+TEST = EditSplit.test.value
 
 
 @dataclass(kw_only=True)
@@ -33,13 +34,13 @@ class InstructionsConfig:
                 "benchmark=mmvp: has no captions to learn from; take benchmark=spot_the_diff or "
                 "benchmark=image_edit_request"
             )
-        if isinstance(self.benchmark, SpotConfig) and self.benchmark.split is SpotSplit.test:
-            say("note: this is the test split; a model that learned it cannot be measured on it")
 
 
 def run(config: InstructionsConfig) -> Path:
     """Write the rows and say how to train on them."""
     data = caption_data(config.benchmark, Path(config.cache_dir), needs_images=True)
+    if data.split == TEST:
+        say("note: this is the test split; a model that learned it cannot be measured on it")
     items = data.content.items
     folder = Path(os.path.commonpath([path.parent for item in items for path in item.images]))
     _check_images(items)
