@@ -210,6 +210,8 @@ class EvalConfig:
                 f"judge.style={self.judge.style.value}: a judge reads answers to MMVP; captions "
                 "are scored by the four metrics. Set judge.style=none."
             )
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: must be 0 or more")
         if self.processes is not None and self.processes < 1:
             raise ConfigError(
                 f"processes={self.processes}: must be at least 1, or null for one per GPU"

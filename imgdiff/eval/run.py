@@ -13,7 +13,7 @@ from imgdiff.core.console import say
 from imgdiff.core.identity import fingerprint
 from imgdiff.eval.asking import AnswerStore, Asker
 from imgdiff.eval.caption_run import ask_captions, caption_scores, score
-from imgdiff.eval.captions.statistics import save_statistics
+from imgdiff.eval.captions.statistics import CaptionStatistics
 from imgdiff.eval.choice_run import ask_choices, choice_answers, choice_scores, judge_answers
 from imgdiff.eval.config import CaptionConfig, EvalConfig, MmvpConfig, SpotConfig
 from imgdiff.eval.data import CaptionData, ChoiceData, caption_data, choice_data
@@ -21,7 +21,6 @@ from imgdiff.eval.foreign import matched, read_predictions
 from imgdiff.eval.records import Answer, LeftOut, Run
 from imgdiff.eval.run_files import (
     SCORES_FILE,
-    STATISTICS_FILE,
     check_owner,
     write_run,
 )
@@ -104,8 +103,7 @@ def _captions(config: EvalConfig, source: _Source) -> Run:
         **caption_scores(captioned),
         **_tail(config, source, data, captioned.left_out),
     }
-    save_statistics(Path(config.output_dir) / STATISTICS_FILE, captioned.scored.statistics)
-    return _written(config, scores, captioned.answers, manifest)
+    return _written(config, scores, captioned.answers, manifest, captioned.scored.statistics)
 
 
 def _written(
@@ -113,9 +111,12 @@ def _written(
     scores: dict[str, Any],
     answers: Sequence[Answer],
     manifest: Mapping[str, Any],
+    statistics: CaptionStatistics | None = None,
 ) -> Run:
+    """The evaluation in its folder, which another run may have claimed while this one asked."""
     finished = Run(folder=Path(config.output_dir), scores=scores, answers=tuple(answers))
-    write_run(finished, manifest)
+    check_owner(finished.folder, manifest, overwrite=config.overwrite)
+    write_run(finished, manifest, statistics)
     return finished
 
 
@@ -138,10 +139,16 @@ def _foreign(
 def _manifest(config: EvalConfig, source: _Source, items: Sequence[Any]) -> dict[str, Any]:
     """What is evaluated; refuses a folder that holds something else."""
     asked = _asked(config.benchmark)
-    questions = fingerprint(source.identity, asked, items, config.judge.protocol())
+    limit = _limit(config) if source.model is not None else None
+    questions = fingerprint(source.identity, asked, items, config.judge.protocol(), limit)
     manifest = {"questions": questions, "label": config.shown_label}
     check_owner(Path(config.output_dir), manifest, overwrite=config.overwrite)
     return manifest
+
+
+def _limit(config: EvalConfig) -> int:
+    """Tokens of the longest answer."""
+    return int(config.model.max_new_tokens or config.benchmark.tokens)
 
 
 def _asked(benchmark: Any) -> dict[str, Any]:
@@ -177,7 +184,7 @@ def _tail(
         settings |= {
             "model": model.path,
             "template": model.template.value,
-            "max_new_tokens": model.max_new_tokens or benchmark.tokens,
+            "max_new_tokens": _limit(config),
             "decoding": "greedy",
         }
     settings |= {key: getattr(value, "value", value) for key, value in _asked(benchmark).items()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from imgdiff.core.errors import ConfigError, DataError
-from imgdiff.core.files import read_json, write_json, write_text
+from imgdiff.core.files import not_written, read_json, write_json, write_text
+from imgdiff.eval.captions.statistics import CaptionStatistics, save_statistics
 from imgdiff.eval.records import Answer, CaptionAnswer, ChoiceAnswer, Run
 
 RUN_FILE = "run.json"  # what is evaluated in this folder
@@ -19,9 +21,12 @@ STATISTICS_FILE = "statistics.npz"  # of captions: what comparing two runs needs
 
 
 def check_owner(output: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> None:
-    """ConfigError where this folder holds something else than what `manifest` says."""
-    path = output / RUN_FILE
-    held = read_json(path) if path.exists() else manifest
+    """ConfigError where this folder holds something else than what `manifest` says.
+
+    Also where it can be no folder, so that this is told before a model is asked for hours.
+    """
+    _check_folder(output)
+    held = _held(output / RUN_FILE, manifest)
     same = isinstance(held, Mapping) and held.get("questions") == manifest["questions"]
     if same or overwrite:
         return
@@ -36,10 +41,38 @@ def check_owner(output: Path, manifest: Mapping[str, Any], *, overwrite: bool) -
     )
 
 
-def write_run(run: Run, manifest: Mapping[str, Any]) -> None:
-    """Write what is evaluated here, its answers and, last, its scores."""
-    (run.folder / SCORES_FILE).unlink(missing_ok=True)  # of an earlier run; a crash leaves none
+def _check_folder(output: Path) -> None:
+    place = next(path for path in (output, *output.parents) if os.path.lexists(path))
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise ConfigError(
+            f"output_dir={output}: {place} is no folder that can be written into. Choose another "
+            "output_dir."
+        )
+
+
+def _held(path: Path, otherwise: Mapping[str, Any]) -> Any:
+    """What the folder says it holds; None where nobody can read that."""
+    try:
+        return read_json(path) if path.exists() else otherwise
+    except DataError:
+        return None
+
+
+def write_run(
+    run: Run, manifest: Mapping[str, Any], statistics: CaptionStatistics | None = None
+) -> None:
+    """Write what is evaluated here, its answers and, last, its scores.
+
+    Scores and statistics of an earlier run go first, so that a crash leaves no mixture.
+    """
+    for name in (SCORES_FILE, STATISTICS_FILE):
+        try:
+            (run.folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise not_written(run.folder / name, error) from error
     write_json(run.folder / RUN_FILE, manifest)
+    if statistics is not None:
+        save_statistics(run.folder / STATISTICS_FILE, statistics)
     write_answers(run.folder / PREDICTIONS_FILE, run.answers)
     write_json(run.folder / SCORES_FILE, run.scores)
 

@@ -114,6 +114,8 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         compare_runs(small, read_run(_run(tmp_path, "other", other, fewer)))
     with pytest.raises(ConfigError, match="resamples=1"):
         compare_runs(spot, spot, resamples=1)
+    with pytest.raises(ConfigError, match="seed=-1"):
+        compare_runs(spot, spot, seed=-1)
 
 
 def test_the_command_refuses_in_one_message(

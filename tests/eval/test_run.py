@@ -14,7 +14,7 @@ from PIL import Image
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.images import DIVIDER_PX
 from imgdiff.eval.choice_run import COCOT_PROMPT
-from imgdiff.eval.config import EditConfig, MmvpConfig, SpotConfig
+from imgdiff.eval.config import EditConfig, MmvpConfig, ModelConfig, SpotConfig
 from imgdiff.eval.mmvp import PromptStyle
 from imgdiff.eval.run_files import read_run
 from imgdiff.eval.spot_the_diff import SpotProtocol
@@ -94,6 +94,48 @@ def test_the_folder_of_another_command_is_refused(evaluate: Evaluate, tmp_path: 
     (tmp_path / "out" / "run.json").write_text('{"settings": {}, "complete": true}')
     with pytest.raises(ConfigError, match=r"output_dir=.*another model.* or command"):
         evaluate(constant("A"), MmvpConfig(pairs=8))
+
+
+def test_a_damaged_note_of_the_owner_is_nobodys_own(evaluate: Evaluate, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text("{")
+    (tmp_path / "out" / "statistics.npz").write_text("of captions")
+    with pytest.raises(ConfigError, match=r"output_dir=.*overwrite=true"):
+        evaluate(constant("A"), MmvpConfig(pairs=2))
+    evaluate(constant("A"), MmvpConfig(pairs=2), overwrite=True)
+    assert not (tmp_path / "out" / "statistics.npz").exists()
+    evaluate(constant("A"), MmvpConfig(pairs=2))
+
+
+def test_another_limit_of_tokens_is_another_evaluation(evaluate: Evaluate) -> None:
+    evaluate(constant("A"), MmvpConfig(pairs=2))
+    with pytest.raises(ConfigError, match="overwrite=true"):
+        evaluate(constant("A"), MmvpConfig(pairs=2), model=ModelConfig(max_new_tokens=3))
+
+
+@pytest.mark.parametrize("output", ["file", "file/below", "loop"])
+def test_a_folder_that_can_be_none_is_refused_before_asking(
+    evaluate: Evaluate, tmp_path: Path, output: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    chat = constant("A")
+    with pytest.raises(ConfigError, match=r"output_dir=.*is no folder that can be written into"):
+        evaluate(chat, MmvpConfig(pairs=2), output_dir=str(tmp_path / output))
+    assert chat.asked == []
+
+
+def test_of_two_runs_into_one_folder_the_later_one_is_refused(
+    evaluate: Evaluate, tmp_path: Path
+) -> None:
+    def rule(image: Image.Image, question: str) -> str:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "run.json").write_text('{"questions": "x", "label": "quicker"}')
+        return "A"
+
+    with pytest.raises(ConfigError, match="the evaluation of quicker"):
+        evaluate(Oracle(rule), MmvpConfig(pairs=2))
+    assert not (tmp_path / "out" / "scores.json").exists()
 
 
 def _own_mmvp(root: Path) -> Path:
