@@ -18,6 +18,24 @@ RUN_FILE = "run.json"  # what is evaluated in this folder
 SCORES_FILE = "scores.json"
 PREDICTIONS_FILE = "predictions.jsonl"  # one answer a line, in the order of the benchmark
 STATISTICS_FILE = "statistics.npz"  # of captions: what comparing two runs needs
+_PARTS: dict[str, type] = {  # of scores.json
+    "benchmark": str,
+    "procedural": bool,
+    "protocol": str,
+    "split": str,
+    "label": str,
+    "n": int,
+    "scores": dict,
+    "intervals": dict,
+    "left_out": list,
+}
+_FIELDS: dict[str, type] = {  # of a line of predictions.jsonl, where it has them
+    **dict.fromkeys(("id", "kind", "prompt", "answer", "pair", "question"), str),
+    **dict.fromkeys(("correct", "corrected", "judged_by"), str),
+    **dict.fromkeys(("images", "references"), list),
+    **dict.fromkeys(("options", "scores"), dict),
+}
+_SHOWN_CHARACTERS = 60
 
 
 def check_owner(output: Path, manifest: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -95,8 +113,7 @@ def read_run(folder: Path) -> Run:
     try:
         lines = path.read_text("utf-8").split("\n")
         answers = tuple(_answer(json.loads(line)) for line in lines if line)
-        if not isinstance(scores, Mapping) or not {"label", "benchmark", "n"} <= set(scores):
-            raise ValueError(f"{SCORES_FILE} lacks label, benchmark or n")
+        _check_scores(scores)
         if len(answers) != scores["n"]:
             raise ValueError(f"{len(answers)} answers, but {SCORES_FILE} says n={scores['n']}")
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -106,7 +123,21 @@ def read_run(folder: Path) -> Run:
     return Run(folder=folder, scores=scores, answers=answers)
 
 
-def _answer(row: dict[str, Any]) -> Answer:
+def _check_scores(scores: Any) -> None:
+    """ValueError where a part that every scores.json has is missing or of another kind."""
+    held = scores if isinstance(scores, Mapping) else {}
+    for key, kind in _PARTS.items():
+        if not isinstance(held.get(key), kind):
+            raise ValueError(f"{SCORES_FILE} has no {key!r}, or not as a {kind.__name__}")
+    if not all(isinstance(entry, Mapping) for entry in held["left_out"]):
+        raise ValueError(f"{SCORES_FILE} names items that are left out without a reason")
+
+
+def _answer(row: Any) -> Answer:
+    if not isinstance(row, dict) or any(
+        not isinstance(row.get(name, kind()), kind) for name, kind in _FIELDS.items()
+    ):
+        raise ValueError(f"a line is no answer: {str(row)[:_SHOWN_CHARACTERS]}")
     if "chosen" in row:
         return ChoiceAnswer(**_tuples(row, ChoiceAnswer))
     return CaptionAnswer(**_tuples(row, CaptionAnswer))
