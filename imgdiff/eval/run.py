@@ -72,11 +72,11 @@ def _choices(config: EvalConfig, source: _Source) -> Run:
     data = choice_data(benchmark, Path(config.cache_dir))
     items = data.content.items
     words = [(item.id, item.question, item.options_text, item.correct) for item in items]
-    texts = _foreign(config, [item.id for item in items], {})
+    texts, prompts = _foreign(config, [item.id for item in items], {}), dict[str, str]()
     manifest = _manifest(config, source, words)
     if source.model is not None:
-        texts = ask_choices(config, data, _asker(config, source.model, source.identity))
-    read, left_out = choice_answers(config, data, texts)
+        texts, prompts = ask_choices(config, data, _asker(config, source.model, source.identity))
+    read, left_out = choice_answers(config, data, texts, prompts)
     answers, verdicts = judge_answers(config, read, Path(config.cache_dir) / ANSWERS_FOLDER)
     judge = {**config.judge.protocol(), "outcomes": verdicts}
     scores = {
