@@ -232,7 +232,7 @@ def _unknown_key(key: str, parent: Any, groups: Sequence[str]) -> str:
     # A right name under a wrong parent is the other common slip: `lr=1` for `optim.lr=1`.
     elsewhere = (path for path in _leaf_paths(root, leaf) if not path.startswith("hydra."))
     near += list(itertools.islice(elsewhere, 3))
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    hint = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
     return f"unknown key {key}.{hint} Keys of {here or 'the config'}: {', '.join(legal)}."
 
 

@@ -15,6 +15,11 @@ from imgdiff.eval.judge import JudgeConfig, JudgeStyle
 from imgdiff.eval.mmvp import PromptStyle
 from imgdiff.eval.spot_the_diff import SpotProtocol
 
+# Settings whose values are paths or words: the command line takes them as they are.
+TEXTS = (
+    *("output_dir", "cache_dir", "predictions", "label", "model.path", "judge.model"),
+    *("benchmark.root", "benchmark.annotations", "benchmark.images", "benchmark.prompt"),
+)
 LETTER_TOKENS = 16
 FREE_TOKENS = 128
 CAPTION_TOKENS = 64
