@@ -176,7 +176,7 @@ def _splits(benchmark: CaptionConfig) -> list[str]:
 
 def _split(benchmark: CaptionConfig) -> str:
     assert isinstance(benchmark, (SpotConfig, EditConfig))
-    return benchmark.split.value
+    return str(benchmark.split.value)
 
 
 def _other_splits(benchmark: CaptionConfig, annotations: Path) -> dict[str, frozenset[str]]:

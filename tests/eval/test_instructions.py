@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.eval.config import (
@@ -58,6 +60,17 @@ def test_every_sentence_is_a_row_about_both_images(
     (tmp_path / "images" / "7_2.png").unlink()
     with pytest.raises(DataError, match=r"1 images are missing, the first is .*7_2\.png"):
         _write(tmp_path, SpotConfig(root=str(tmp_path), split=SpotSplit.train))
+
+
+def test_the_command_can_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / 'my "set", (1)=x'
+    folder.mkdir()
+    _write(folder, EditConfig(pairs=2))
+    command = capsys.readouterr().out.splitlines()[-1]
+    parsed = OverridesParser.create().parse_overrides(shlex.split(command)[3:])
+    values = {item.key_or_group: item.value() for item in parsed}
+    assert values["data.sources.image_edit_request.path"] == str(folder / "rows.json")
+    assert Path(str(values["data.sources.image_edit_request.images"])).is_dir()
 
 
 def test_the_procedural_train_split_has_one_row_per_edit(tmp_path: Path) -> None:

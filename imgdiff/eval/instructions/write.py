@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from imgdiff.eval.records import CaptionItem
 
 PLACEHOLDER = "<image>"
 TEST = EditSplit.test.value
+_PLAIN = re.compile(r"[\w./-]+", re.ASCII)  # needs no quotes
 
 
 @dataclass(kw_only=True)
@@ -48,12 +51,21 @@ def run(config: InstructionsConfig) -> Path:
     output = Path(config.output)
     write_json(output, rows)
     say(f"{output}: {len(rows)} rows of {len(items)} items; {empty} empty sentences left out")
+    name = config.benchmark.NAME
     say(
-        f"python -m imgdiff.train experiment=train/{config.benchmark.NAME} "
-        f"data.sources.{config.benchmark.NAME}.path={output} "
-        f"data.sources.{config.benchmark.NAME}.images={folder}"
+        f"python -m imgdiff.train experiment=train/{name} "
+        f"{_setting(f'data.sources.{name}.path', output)} "
+        f"{_setting(f'data.sources.{name}.images', folder)}"
     )
     return output
+
+
+def _setting(key: str, path: Path) -> str:
+    """An argument that the shell and Hydra both read as this path."""
+    if _PLAIN.fullmatch(str(path)):
+        return f"{key}={path}"
+    escaped = str(path).replace('"', '\\"')
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _check_images(items: Sequence[CaptionItem]) -> None:

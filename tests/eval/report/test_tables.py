@@ -80,6 +80,13 @@ def test_scores_stand_with_their_intervals() -> None:
     assert table.title == "Spot-the-Diff: test split, protocol merged, n = 1,270"
 
 
+def test_what_is_unavailable_is_said_once() -> None:
+    why = {"meteor": "METEOR unavailable: no Java was found. Install one. Then score again."}
+    notes = score_tables([caption_run(unavailable=why)])[0].notes
+    said = "ours: METEOR is unavailable: no Java was found. Install one. Then score again."
+    assert said in notes
+
+
 def test_two_runs_get_a_row_of_differences() -> None:
     second = caption_run(label="theirs", scores={"bleu_4": 0.0954, "cider_d": 0.4})
     given = {"bleu_4": Difference(value=0.012, low=-0.001, high=0.025)}
