@@ -53,6 +53,12 @@ class CaptionData:
     content: CaptionItems
     other_splits: Mapping[str, frozenset[str]]
 
+    def subjects_left_out(self) -> set[str]:
+        """The subjects of items that are in the file and cannot be scored."""
+        ids = (name for entry in self.content.left_out for name in entry.ids)
+        parts = ((name, name.rpartition("#")) for name in ids)  # "7#2": image 7, annotator 2
+        return {image if number.isdigit() and image else name for name, (image, _, number) in parts}
+
 
 def choice_data(benchmark: MmvpConfig, cache: Path) -> ChoiceData:
     """MMVP from `benchmark.root` (a folder, or hf:NAME) or from single files.

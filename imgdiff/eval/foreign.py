@@ -64,8 +64,11 @@ def matched(
     *,
     is_partial: bool,
     other_splits: Mapping[str, frozenset[str]],
+    unscored: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
     """Text by subject; every subject has one, unless `is_partial` allows that some have none.
+
+    What the file says about `unscored` subjects (they have no reference) is not used.
 
     DataError for two predictions of one subject, for a subject that is unknown (naming the split
     that knows it), and for missing ones.
@@ -74,6 +77,8 @@ def matched(
     by_subject: dict[str, str] = {}
     for item in predictions:
         subject = item.subject if item.subject in known else _SUFFIX.sub("", item.subject)
+        if subject in unscored - known:
+            continue
         if subject not in known:
             raise DataError(_unknown(item, predictions, known, other_splits))
         if subject in by_subject:

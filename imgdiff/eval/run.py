@@ -92,7 +92,8 @@ def _captions(config: EvalConfig, source: _Source) -> Run:
     benchmark = config.benchmark
     data = caption_data(benchmark, Path(config.cache_dir), needs_images=config.predictions is None)
     items = data.content.items
-    texts = _foreign(config, [item.subject for item in items], data.other_splits)
+    unscored = frozenset(data.subjects_left_out())
+    texts = _foreign(config, [item.subject for item in items], data.other_splits, unscored)
     manifest = _manifest(config, source, [(item.id, item.references) for item in items])
     if source.model is not None:
         texts = ask_captions(config, data, _asker(config, source.model, source.identity))
@@ -121,7 +122,10 @@ def _written(
 
 
 def _foreign(
-    config: EvalConfig, subjects: Sequence[str], other_splits: Mapping[str, frozenset[str]]
+    config: EvalConfig,
+    subjects: Sequence[str],
+    other_splits: Mapping[str, frozenset[str]],
+    unscored: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
     """Text by subject from the file of predictions; nothing where a model is asked."""
     if config.predictions is None:
@@ -133,6 +137,7 @@ def _foreign(
         subjects,
         is_partial=config.partial,
         other_splits=other_splits,
+        unscored=unscored,
     )
 
 

@@ -257,7 +257,8 @@ def test_answers_of_another_system(evaluate: Evaluate, tmp_path: Path) -> None:
 def test_what_is_left_out_is_counted(evaluate: Evaluate, lines: Lines, tmp_path: Path) -> None:
     rows = [{"img_id": str(n), "sentences": ["a car left"] if n else []} for n in range(4)]
     (tmp_path / "test.json").write_text(json.dumps(rows))
-    (tmp_path / "theirs.json").write_text(json.dumps({"1.png": "a car left", "3.png": ""}))
+    theirs = {"0.png": "not scored", "1.png": "a car left", "3.png": ""}
+    (tmp_path / "theirs.json").write_text(json.dumps(theirs))
     scores = evaluate(
         None,
         SpotConfig(annotations=str(tmp_path / "test.json")),
