@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HYDRA_VERSION = "1.3"  # the defaults of Hydra that our configs are written for
 EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130  # as shells report SIGINT
 MARKER = "synth.yaml"  # the file that tells our conf folder from another one
 
 T = TypeVar("T")
@@ -99,8 +100,8 @@ def run_main(
 
     `command` is what follows `python -m imgdiff.` where that is not the name of the config.
     Whatever imgdiff or Hydra refuses ends the process with one message on stderr and exit code 2,
-    without a traceback. A defect of the program keeps its traceback, and so does everything when
-    HYDRA_FULL_ERROR is set by the user.
+    without a traceback, and so does Ctrl-C (exit code 130). A defect of the program keeps its
+    traceback.
     """
     import hydra
     from hydra.errors import HydraException
@@ -131,6 +132,9 @@ def run_main(
         _refuse(command or config_name, error)
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(command or config_name, explain(error, groups=_groups(place)))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"imgdiff.{command or config_name}: stopped by Ctrl-C.\n")
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 def take_literally(keys: Sequence[str]) -> None:
@@ -237,7 +241,7 @@ def _unknown_key(key: str, parent: Any, groups: Sequence[str]) -> str:
     # A right name under a wrong parent is the other common slip: `lr=1` for `optim.lr=1`.
     elsewhere = (path for path in _leaf_paths(root, leaf) if not path.startswith("hydra."))
     near += list(itertools.islice(elsewhere, 3))
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    hint = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
     return f"unknown key {key}.{hint} Keys of {here or 'the config'}: {', '.join(legal)}."
 
 

@@ -28,7 +28,7 @@ def run(room: str, *settings: str) -> None:
     The output folders are the scripts' own, so what an older version left there is replaced.
     """
     settings = (*settings, "overwrite=true")
-    say(f"\n[bold]$ python -m imgdiff.{room} {' '.join(settings)}[/bold]")
+    say(f"\n$ python -m imgdiff.{room} {' '.join(settings)}")
     done = subprocess.run([sys.executable, "-m", f"imgdiff.{room}", *settings], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)

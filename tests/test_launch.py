@@ -148,7 +148,7 @@ def test_conf_dir_is_the_checkout_else_the_package(
 
 
 ROOM = """
-import logging, sys
+import logging, os, signal, sys
 from dataclasses import dataclass
 from pathlib import Path
 from hydra.core.config_store import ConfigStore
@@ -166,6 +166,8 @@ def run(config: FakeConfig) -> None:
         raise DataError("photos.json:3:1: malformed JSON. Fix the file.")
     if config.steps == 0:
         raise ZeroDivisionError("a defect")
+    if config.steps == -1:
+        os.kill(os.getpid(), signal.SIGINT)
     logging.getLogger("imgdiff").info("ran %d steps", config.steps)
 
 heavy = {"torch", "transformers", "lightning", "numpy"} & set(sys.modules)
@@ -201,6 +203,11 @@ def test_a_refusal_is_one_message_and_exit_code_2(conf: Path, override: str, mes
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_one_message_and_exit_code_130(conf: Path) -> None:
+    done = command(conf, "steps=-1")
+    assert (done.returncode, done.stderr) == (130, "imgdiff.fake: stopped by Ctrl-C.\n")
 
 
 def test_a_defect_keeps_its_traceback(conf: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -95,6 +96,8 @@ def _environment_of_children(extra: Mapping[str, str]) -> Iterator[None]:
 
 
 def _worker(work: Work, part: Any, rank: int, parent: int, messages: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us all; the parent ends us
+
     def report(*content: Any) -> None:
         if os.getppid() != parent:  # the run was killed
             os._exit(1)

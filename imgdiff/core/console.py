@@ -77,15 +77,24 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """One line for the person at the terminal."""
-    console.print(text)
+    """One line for the person at the terminal, word for word.
+
+    No mark-up is read in it (`imgdiff[java]` is no style), and no line is broken: a path or command
+    can be copied.
+    """
+    console.print(Text(printable(text)), soft_wrap=True)
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; the first column is text, the others are right-aligned."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    """Print a table; the first column is text, the others are right-aligned. Words as in `say`."""
+    heading = Text(printable(title), style="bold")
+    table = Table(title=heading, title_justify="left")
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right")
+        table.add_column(_literal(name), justify="left" if index == 0 else "right")
     for row in rows:
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*map(_literal, row))
     console.print(table)
+
+
+def _literal(value: object) -> Text:
+    return Text(printable(str(value)))

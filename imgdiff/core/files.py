@@ -78,13 +78,16 @@ def read_json(path: Path, *, refuse_doubled_keys: bool = False) -> Any:
 
     try:
         hook = unique if refuse_doubled_keys else None
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=hook)
+        # Windows programs begin a file with a byte order mark, which "utf-8-sig" takes off.
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=hook)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Check the path.") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}. Re-save it.") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from None
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}). Give a file that can."
+        ) from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply to be read. Flatten it.") from None
     except json.JSONDecodeError as error:

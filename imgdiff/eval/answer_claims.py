@@ -163,7 +163,7 @@ def _named(
 ) -> Iterator[Claim]:
     """Every letter and every option text; of two texts that overlap, the longer one."""
     longest_first = sorted(texts, key=lambda key: -len(texts[key]))
-    place = 0
+    place, free = 0, 0
     while place < len(words):
         word = words[place]
         if len(word.text) == 1 and (word.text in options or word.text in _LETTERS):
@@ -173,16 +173,27 @@ def _named(
             if claim is not None:
                 yield claim
             if claim is not None and claim.whole:
-                place = claim.last + 1
+                place = free = claim.last + 1
                 continue
         key = next((key for key in longest_first if _stands(words, place, texts[key])), None)
-        if key is None:
+        if key is None or (place - free > 1 and _is_shared(words, place, key, texts)):
             place += 1
             continue
         last = place + len(texts[key]) - 1
         kind = Kind.text if last > place or _means(words, place) else Kind.maybe_text
         yield Claim(key=key, kind=kind, first=place, last=last)
-        place = last + 1
+        place = free = last + 1
+
+
+def _is_shared(
+    words: Sequence[Word], place: int, key: str, texts: Mapping[str, tuple[Word, ...]]
+) -> bool:
+    """Whether a word of another option is joined to the text: "black and white dog" is neither."""
+    if len(texts[key]) == 1 or words[place - 1].text not in ("and", "or"):
+        return False
+    own = {word.text for word in texts[key]}
+    others = {word.text for name, text in texts.items() if name != key for word in text}
+    return words[place - 2].text in others - own
 
 
 def _stands(words: Sequence[Word], place: int, text: tuple[Word, ...]) -> bool:

@@ -22,8 +22,10 @@ COCOT_CONTEXT = "Context: {text}\n{question}"
 NO_PREDICTION = "no prediction for a question of the pair"
 
 
-def ask_choices(config: EvalConfig, data: ChoiceData, asker: Asker) -> dict[str, str]:
-    """The model's answer by item id."""
+def ask_choices(
+    config: EvalConfig, data: ChoiceData, asker: Asker
+) -> tuple[dict[str, str], dict[str, str]]:
+    """By item id: the model's answer, and the words that it was asked with."""
     benchmark = config.benchmark
     assert isinstance(benchmark, MmvpConfig)
     items = data.content.items
@@ -38,7 +40,9 @@ def ask_choices(config: EvalConfig, data: ChoiceData, asker: Asker) -> dict[str,
             for item, q in zip(items, questions, strict=True)
         ]
     answers = asker.answers(questions)
-    return {item.id: text for item, text in zip(items, answers, strict=True)}
+    ids = [item.id for item in items]
+    prompts = [question.prompt for question in questions]
+    return dict(zip(ids, answers, strict=True)), dict(zip(ids, prompts, strict=True))
 
 
 def _question(config: EvalConfig, item: ChoiceItem, prompt: str) -> Question:
@@ -59,11 +63,12 @@ def _similarities_and_differences(items: Sequence[ChoiceItem], asker: Asker) -> 
 
 
 def choice_answers(
-    config: EvalConfig, data: ChoiceData, texts: Mapping[str, str]
+    config: EvalConfig, data: ChoiceData, texts: Mapping[str, str], prompts: Mapping[str, str]
 ) -> tuple[list[ChoiceAnswer], list[LeftOut]]:
-    """The answers read by the parser; pairs that lack an answer are left out as a whole."""
-    benchmark = config.benchmark
-    assert isinstance(benchmark, MmvpConfig)
+    """The answers read by the parser; pairs that lack an answer are left out as a whole.
+
+    `prompts` is empty where another system answered.
+    """
     lacking = {item.pair for item in data.content.items if item.id not in texts}
     answers = [
         ChoiceAnswer(
@@ -73,7 +78,7 @@ def choice_answers(
             question=item.question,
             options=item.options,
             images=(str(item.image),) if item.image.is_file() else (),
-            prompt="" if config.predictions else prompt_of(item, benchmark.prompt),
+            prompt=prompts.get(item.id, ""),
             answer=texts[item.id],
             chosen=choice_letter(texts[item.id], item.options),
             correct=item.correct,

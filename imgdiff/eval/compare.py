@@ -67,6 +67,8 @@ def compare_runs(
         raise ConfigError(
             f"resamples={resamples}: must be at least {LEAST_RESAMPLES}; 2000 is usual"
         )
+    if seed < 0:
+        raise ConfigError(f"seed={seed}: must be 0 or more")
     _check_same(first, second)
     if all(isinstance(answer, ChoiceAnswer) for answer in first.answers):
         found = _choice_deltas(first, second)

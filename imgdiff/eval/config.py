@@ -15,6 +15,11 @@ from imgdiff.eval.judge import JudgeConfig, JudgeStyle
 from imgdiff.eval.mmvp import PromptStyle
 from imgdiff.eval.spot_the_diff import SpotProtocol
 
+# Settings whose values are paths or words: the command line takes them as they are.
+TEXTS = (
+    *("output_dir", "cache_dir", "predictions", "label", "model.path", "judge.model"),
+    *("benchmark.root", "benchmark.annotations", "benchmark.images", "benchmark.prompt"),
+)
 LETTER_TOKENS = 16
 FREE_TOKENS = 128
 CAPTION_TOKENS = 64
@@ -210,6 +215,8 @@ class EvalConfig:
                 f"judge.style={self.judge.style.value}: a judge reads answers to MMVP; captions "
                 "are scored by the four metrics. Set judge.style=none."
             )
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: must be 0 or more")
         if self.processes is not None and self.processes < 1:
             raise ConfigError(
                 f"processes={self.processes}: must be at least 1, or null for one per GPU"

@@ -42,12 +42,22 @@ class ChoiceData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionData:
-    """A captioning benchmark, where it lies, and which ids its other splits hold."""
+    """A captioning benchmark, where it lies, and which ids its other splits hold.
+
+    `split` is the name of the file (`val.json`), or `benchmark.split` where that names none.
+    """
 
     place: Path
     procedural: bool
+    split: str
     content: CaptionItems
     other_splits: Mapping[str, frozenset[str]]
+
+    def subjects_left_out(self) -> set[str]:
+        """The subjects of items that are in the file and cannot be scored."""
+        ids = (name for entry in self.content.left_out for name in entry.ids)
+        parts = ((name, name.rpartition("#")) for name in ids)  # "7#2": image 7, annotator 2
+        return {image if number.isdigit() and image else name for name, (image, _, number) in parts}
 
 
 def choice_data(benchmark: MmvpConfig, cache: Path) -> ChoiceData:
@@ -92,6 +102,7 @@ def caption_data(benchmark: CaptionConfig, cache: Path, *, needs_images: bool) -
     return CaptionData(
         place=annotations,
         procedural=drawn,
+        split=annotations.stem if annotations.stem in _splits(benchmark) else _split(benchmark),
         content=_load(benchmark, annotations, images, kinds),
         other_splits=_other_splits(benchmark, annotations),
     )
@@ -161,14 +172,24 @@ def _images(benchmark: CaptionConfig, folder: Path) -> Path:
     return ier.edit_images(folder, benchmark.split.value)
 
 
+def _splits(benchmark: CaptionConfig) -> list[str]:
+    """The names of all splits."""
+    kind: type[SpotSplit | EditSplit] = (
+        SpotSplit if isinstance(benchmark, SpotConfig) else EditSplit
+    )
+    return [split.value for split in kind]
+
+
+def _split(benchmark: CaptionConfig) -> str:
+    assert isinstance(benchmark, (SpotConfig, EditConfig))
+    return str(benchmark.split.value)
+
+
 def _other_splits(benchmark: CaptionConfig, annotations: Path) -> dict[str, frozenset[str]]:
     """Ids of the other splits whose files lie beside this one; unreadable ones are not asked."""
     key = "img_id" if isinstance(benchmark, SpotConfig) else "uid"
-    splits: list[str] = [
-        split.value for split in (SpotSplit if isinstance(benchmark, SpotConfig) else EditSplit)
-    ]
     found = {}
-    for split in splits:
+    for split in _splits(benchmark):
         path = annotations.parent / f"{split}.json"
         if path == annotations or not path.is_file():
             continue

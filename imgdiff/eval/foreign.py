@@ -43,7 +43,8 @@ class Prediction:
 def read_predictions(path: Path) -> list[Prediction]:
     """All predictions in file order. DataError names the file, the item and the rule."""
     if not path.is_file():
-        raise DataError(f"predictions={path}: no such file. {REMEDY}")
+        what = "is a folder, must be a file" if path.is_dir() else "no such file"
+        raise DataError(f"predictions={path}: {what}. {REMEDY}")
     suffix = path.suffix.lower()
     if suffix == ".csv":
         records = list(_csv_rows(path))
@@ -63,8 +64,11 @@ def matched(
     *,
     is_partial: bool,
     other_splits: Mapping[str, frozenset[str]],
+    unscored: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
     """Text by subject; every subject has one, unless `is_partial` allows that some have none.
+
+    What the file says about `unscored` subjects (they have no reference) is not used.
 
     DataError for two predictions of one subject, for a subject that is unknown (naming the split
     that knows it), and for missing ones.
@@ -73,6 +77,8 @@ def matched(
     by_subject: dict[str, str] = {}
     for item in predictions:
         subject = item.subject if item.subject in known else _SUFFIX.sub("", item.subject)
+        if subject in unscored - known:
+            continue
         if subject not in known:
             raise DataError(_unknown(item, predictions, known, other_splits))
         if subject in by_subject:
@@ -104,7 +110,10 @@ def _prediction(place: str, record: Mapping[str, Any]) -> Prediction:
     if isinstance(text, list) and len(text) == 1:  # COCO tools keep captions in lists of one
         text = text[0]
     if isinstance(subject, bool) or not isinstance(subject, (str, int)) or subject == "":
-        raise DataError(f"{place}: {keys[0]} is {shown(subject)}, must be a text or whole number.")
+        raise DataError(
+            f"{place}: {keys[0]} is {shown(subject)}, must be a text or whole number. "
+            "Write the id as the annotations have it."
+        )
     if not isinstance(text, str):
         raise DataError(f"{place}: {texts[0]} is {shown(text)}, must be one text. {REMEDY}")
     return Prediction(place=place, subject=str(subject).strip(), text=text)
@@ -128,6 +137,8 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         lines = path.read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text at byte {error.start}. Re-save it.") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -160,6 +171,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield place, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a UTF-8 CSV file ({error}). Re-save it.") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({error.strerror or error}). Give a file that can.")
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -181,8 +198,8 @@ def _unknown(
     where = Counter({split: len(unknown & ids) for split, ids in other_splits.items()})
     split, hits = max(where.items(), key=lambda pair: pair[1], default=("", 0))
     hint = (
-        f" {hits} of them are ids of the split {split!r}: set benchmark.split={split}, or write "
-        "the predictions of this one."
+        f" {hits} of them are ids of the split {split!r}: set benchmark.split={split} (or give its "
+        "file as benchmark.annotations), or write the predictions of this one."
         if hits
         else " Remove them, or check which benchmark and split the file was made for."
     )

@@ -9,9 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.markup import escape
-
-from imgdiff.core.console import printable, say, show_table
+from imgdiff.core.console import say, show_table
 from imgdiff.core.errors import ImgdiffError
 from imgdiff.eval.report.general import general_tables, read_scores
 from imgdiff.eval.report.tables import write_markup
@@ -25,16 +23,11 @@ def run(scores: Path, output: Path | None) -> None:
     """Print the deltas of the CSV; write them as Markdown and LaTeX where a folder is given."""
     sheet = read_scores(scores)
     for table in general_tables(sheet, SHOWN_DIGITS)[:2]:
-        show_table(table.title, table.header, [list(map(_plain, row)) for row in table.rows])
+        show_table(table.title, table.header, table.rows)
         for note in table.notes:
-            say(_plain(note))
+            say(note)
     for path in write_markup(output, general_tables(sheet), NAMES) if output is not None else ():
-        say(_plain(str(path)))
-
-
-def _plain(text: str) -> str:
-    """A name from the file is no mark-up of the terminal."""
-    return escape(printable(text))
+        say(str(path))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -78,6 +78,8 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
             rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. {REMEDY}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}). {REMEDY}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a UTF-8 CSV file ({error}). {REMEDY}") from None
     if not rows:

@@ -13,7 +13,7 @@ from imgdiff.core.console import say
 from imgdiff.core.identity import fingerprint
 from imgdiff.eval.asking import AnswerStore, Asker
 from imgdiff.eval.caption_run import ask_captions, caption_scores, score
-from imgdiff.eval.captions.statistics import save_statistics
+from imgdiff.eval.captions.statistics import CaptionStatistics
 from imgdiff.eval.choice_run import ask_choices, choice_answers, choice_scores, judge_answers
 from imgdiff.eval.config import CaptionConfig, EvalConfig, MmvpConfig, SpotConfig
 from imgdiff.eval.data import CaptionData, ChoiceData, caption_data, choice_data
@@ -21,7 +21,6 @@ from imgdiff.eval.foreign import matched, read_predictions
 from imgdiff.eval.records import Answer, LeftOut, Run
 from imgdiff.eval.run_files import (
     SCORES_FILE,
-    STATISTICS_FILE,
     check_owner,
     write_run,
 )
@@ -73,11 +72,11 @@ def _choices(config: EvalConfig, source: _Source) -> Run:
     data = choice_data(benchmark, Path(config.cache_dir))
     items = data.content.items
     words = [(item.id, item.question, item.options_text, item.correct) for item in items]
-    texts = _foreign(config, [item.id for item in items], {})
+    texts, prompts = _foreign(config, [item.id for item in items], {}), dict[str, str]()
     manifest = _manifest(config, source, words)
     if source.model is not None:
-        texts = ask_choices(config, data, _asker(config, source.model, source.identity))
-    read, left_out = choice_answers(config, data, texts)
+        texts, prompts = ask_choices(config, data, _asker(config, source.model, source.identity))
+    read, left_out = choice_answers(config, data, texts, prompts)
     answers, verdicts = judge_answers(config, read, Path(config.cache_dir) / ANSWERS_FOLDER)
     judge = {**config.judge.protocol(), "outcomes": verdicts}
     scores = {
@@ -93,19 +92,19 @@ def _captions(config: EvalConfig, source: _Source) -> Run:
     benchmark = config.benchmark
     data = caption_data(benchmark, Path(config.cache_dir), needs_images=config.predictions is None)
     items = data.content.items
-    texts = _foreign(config, [item.subject for item in items], data.other_splits)
+    unscored = frozenset(data.subjects_left_out())
+    texts = _foreign(config, [item.subject for item in items], data.other_splits, unscored)
     manifest = _manifest(config, source, [(item.id, item.references) for item in items])
     if source.model is not None:
         texts = ask_captions(config, data, _asker(config, source.model, source.identity))
     captioned = score(config, data, texts)
     protocol = benchmark.protocol.value if isinstance(benchmark, SpotConfig) else PER_UID
     scores = {
-        **_head(config, data, protocol, benchmark.split.value),
+        **_head(config, data, protocol, data.split),
         **caption_scores(captioned),
         **_tail(config, source, data, captioned.left_out),
     }
-    save_statistics(Path(config.output_dir) / STATISTICS_FILE, captioned.scored.statistics)
-    return _written(config, scores, captioned.answers, manifest)
+    return _written(config, scores, captioned.answers, manifest, captioned.scored.statistics)
 
 
 def _written(
@@ -113,14 +112,20 @@ def _written(
     scores: dict[str, Any],
     answers: Sequence[Answer],
     manifest: Mapping[str, Any],
+    statistics: CaptionStatistics | None = None,
 ) -> Run:
+    """The evaluation in its folder, which another run may have claimed while this one asked."""
     finished = Run(folder=Path(config.output_dir), scores=scores, answers=tuple(answers))
-    write_run(finished, manifest)
+    check_owner(finished.folder, manifest, overwrite=config.overwrite)
+    write_run(finished, manifest, statistics)
     return finished
 
 
 def _foreign(
-    config: EvalConfig, subjects: Sequence[str], other_splits: Mapping[str, frozenset[str]]
+    config: EvalConfig,
+    subjects: Sequence[str],
+    other_splits: Mapping[str, frozenset[str]],
+    unscored: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
     """Text by subject from the file of predictions; nothing where a model is asked."""
     if config.predictions is None:
@@ -132,16 +137,23 @@ def _foreign(
         subjects,
         is_partial=config.partial,
         other_splits=other_splits,
+        unscored=unscored,
     )
 
 
 def _manifest(config: EvalConfig, source: _Source, items: Sequence[Any]) -> dict[str, Any]:
     """What is evaluated; refuses a folder that holds something else."""
     asked = _asked(config.benchmark)
-    questions = fingerprint(source.identity, asked, items, config.judge.protocol())
+    limit = _limit(config) if source.model is not None else None
+    questions = fingerprint(source.identity, asked, items, config.judge.protocol(), limit)
     manifest = {"questions": questions, "label": config.shown_label}
     check_owner(Path(config.output_dir), manifest, overwrite=config.overwrite)
     return manifest
+
+
+def _limit(config: EvalConfig) -> int:
+    """Tokens of the longest answer."""
+    return int(config.model.max_new_tokens or config.benchmark.tokens)
 
 
 def _asked(benchmark: Any) -> dict[str, Any]:
@@ -177,10 +189,12 @@ def _tail(
         settings |= {
             "model": model.path,
             "template": model.template.value,
-            "max_new_tokens": model.max_new_tokens or benchmark.tokens,
+            "max_new_tokens": _limit(config),
             "decoding": "greedy",
         }
     settings |= {key: getattr(value, "value", value) for key, value in _asked(benchmark).items()}
+    if isinstance(data, CaptionData):
+        settings["split"] = data.split  # of the file, whatever the setting says
     if isinstance(benchmark, CaptionConfig):
         settings["interval"] = f"bootstrap 95 %, {benchmark.resamples} resamples"
         settings["seed_of_bootstrap"] = config.seed

@@ -49,7 +49,9 @@ def _score_rows(scores: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
         yield name.replace("_", " "), f"{100 * value:.1f}", spread, n
     if "corrected" in scores:
         value = scores["corrected"]["scores"]["pair_accuracy"]
-        yield "pair accuracy, corrected key", f"{100 * value:.1f}", "", scores["pairs"]
+        interval = scores["corrected"]["intervals"]["pair_accuracy"]
+        spread = f"{100 * interval['low']:.1f} - {100 * interval['high']:.1f}"
+        yield "pair accuracy, corrected key", f"{100 * value:.1f}", spread, scores["pairs"]
 
 
 def _kind_rows(scores: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:

@@ -61,7 +61,7 @@ def run(config: SynthConfig) -> None:
     )
     shutil.rmtree(output / "work")
     _show(output)
-    say(f"[bold]{output}[/bold]: dataset/img_diff.json, gallery.html, audit.json, funnel.json")
+    say(f"{output}: dataset/img_diff.json, gallery.html, audit.json, funnel.json")
 
 
 def _check_inputs(config: SynthConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgdiff.core.console import printable
+from imgdiff.core.console import printable, say, show_table
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,17 @@ from imgdiff.core.console import printable
 )
 def test_control_characters_are_shown_as_such(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize("text", ["pip install imgdiff[java]", "[/bold] [red]x[/red]", "/a" * 90])
+def test_words_are_shown_as_they_are_and_on_one_line(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(text)
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_a_table_reads_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table("of [/x]", ("[a]", "n"), [("[java]", 1), ("\x1b[31m", 2)])
+    shown = capsys.readouterr().out
+    assert all(part in shown for part in ("of [/x]", "[a]", "[java]", "\ufffd[31m"))

@@ -76,7 +76,6 @@ def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
         (b"", r"a\.json:1:1: malformed JSON"),
         (b'[1, 2]\n{"more": 1}', r"a\.json:2:1: malformed JSON \(Extra data\)"),
         (b'{"a": "\xff"}', r"a\.json: not UTF-8 text at byte 7"),
-        (b"\xef\xbb\xbf[]", r"a\.json:1:1: malformed JSON \(Unexpected UTF-8 BOM"),
         (b"[" * 200_000, r"a\.json: JSON nested too deeply|a\.json:1:\d+: malformed JSON"),
     ],
 )
@@ -85,6 +84,11 @@ def test_malformed_json_names_file_and_line(tmp_path: Path, content: bytes, mess
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_json(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
 
 
 def test_a_number_of_thousands_of_digits_is_a_data_error(tmp_path: Path) -> None:

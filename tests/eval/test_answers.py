@@ -301,3 +301,19 @@ def test_long_answers_are_read_to_their_end() -> None:
     assert choice_letter("<think>" * 3000 + "(b)", ANIMALS) is None
     assert choice_letter("(" * 100_000, ANIMALS) is None
     assert choice_letter("B" + " " * 200_000, ANIMALS) is None  # too long to be read
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [
+        ("black and white dog", None),
+        ("It is a black and white dog.", None),
+        ("the black or white dog", None),
+        ("a dog, black and white", None),
+        ("big and white dog", "b"),
+        ("It is the white dog.", "b"),
+        ("a black dog", "a"),
+    ],
+)
+def test_words_shared_by_two_options_name_neither(answer: str, letter: str | None) -> None:
+    assert choice_letter(answer, {"a": "a black dog", "b": "a white dog"}) == letter

@@ -114,6 +114,8 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         compare_runs(small, read_run(_run(tmp_path, "other", other, fewer)))
     with pytest.raises(ConfigError, match="resamples=1"):
         compare_runs(spot, spot, resamples=1)
+    with pytest.raises(ConfigError, match="seed=-1"):
+        compare_runs(spot, spot, seed=-1)
 
 
 def test_the_command_refuses_in_one_message(
@@ -138,4 +140,32 @@ def test_damaged_runs_are_named(tmp_path: Path) -> None:
         read_run(folder)
     (folder / "scores.json").write_text("[]")
     with pytest.raises(DataError, match="not what an evaluation wrote"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("scores.json", "benchmark", 5),
+        ("scores.json", "procedural", None),
+        ("scores.json", "scores", 5),
+        ("scores.json", "intervals", []),
+        ("scores.json", "left_out", [5]),
+        ("scores.json", "n", "8"),
+        ("predictions.jsonl", "id", 5),
+        ("predictions.jsonl", "answer", None),
+        ("predictions.jsonl", "images", 5),
+        ("predictions.jsonl", "options", "a"),
+        ("predictions.jsonl", "", "no object"),
+    ],
+)
+def test_a_part_of_another_kind_is_damage(
+    tmp_path: Path, name: str, key: str, value: object
+) -> None:
+    folder = _run(tmp_path, "m", _mmvp(tmp_path / "set", 4), _letters(4, 1))
+    text = (folder / name).read_text("utf-8")
+    whole, rest = (text, "") if name == "scores.json" else text.split("\n", 1)
+    changed = json.loads(whole) | {key: value} if key else value
+    (folder / name).write_text(f"{json.dumps(changed)}\n{rest}")
+    with pytest.raises(DataError, match=r"not what an evaluation wrote .*Run the evaluation again"):
         read_run(folder)

@@ -56,12 +56,27 @@ def test_settings_are_typed() -> None:
         (lambda: ModelConfig(max_new_tokens=0), r"model\.max_new_tokens=0"),
         (lambda: ModelConfig(path="gone").asked(), r"model\.path=gone.*python -m imgdiff\.train"),
         (lambda: EvalConfig(benchmark=MmvpConfig(), processes=0), "processes=0"),
+        (lambda: EvalConfig(benchmark=SpotConfig(), seed=-1), "seed=-1: must be 0 or more"),
         (lambda: ReportConfig(image_px=-1), r"report\.image_px=-1"),
     ],
 )
 def test_bad_values_are_named(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", ["gone, (1)=x.json", "it's {a} [b].csv", "ünï \\ ${x}.json"])
+def test_a_path_is_taken_as_it_is_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "test.json").write_text('[{"img_id": "1", "sentences": ["a"]}]')
+    given = ["benchmark=spot_the_diff", f"benchmark.annotations={tmp_path / 'test.json'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "imgdiff.eval", *given, f"predictions={name}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"predictions={name}: no such file" in done.stderr
 
 
 def test_help_needs_no_deep_learning() -> None:
@@ -82,3 +97,9 @@ def test_a_real_checkpoint_answers(tmp_path: Path) -> None:
     scores = run(config)
     assert scores["n"] == 4
     assert scores["settings"]["answered_by"].startswith("vlm:")
+
+
+def test_a_correction_is_offered_once() -> None:
+    register()
+    with pytest.raises(ConfigError, match=r"Did you mean benchmark\? Keys of"):
+        compose_typed("eval", EvalConfig, ["bencmark.pairs=3"])

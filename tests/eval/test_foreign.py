@@ -27,6 +27,7 @@ def _write(tmp_path: Path, name: str, text: str) -> Path:
             json.dumps([{"image_id": 1, "caption": "x"}, {"image_id": "2", "caption": "y"}]),
         ),
         ("a.json", json.dumps({"1": "x", "2": ["y"]})),
+        ("a.json", "\ufeff" + json.dumps({"1": "x", "2": "y"})),
         ("a.json", json.dumps([{"uid": "1", "prediction": "x"}, {"uid": "2", "text": "y"}])),
         ("a.jsonl", '{"img_id": "1", "caption": "x"}\n\n{"img_id": 2, "caption": "y"}\n'),
         ("a.jsonl", '\ufeff{"id": "1", "answer": "x"}\r\n{"id": "2", "answer": "y"}'),
@@ -69,6 +70,7 @@ def test_nasty_captions_arrive_as_they_are(tmp_path: Path, name: str) -> None:
         ("a.json", '[{"image_id": 1}]', "item 1: no text .*found image_id"),
         ("a.json", '[{"image_id": null, "caption": "x"}]', "image_id is null"),
         ("a.json", '[{"image_id": true, "caption": "x"}]', "image_id is true"),
+        ("a.json", '[{"image_id": 1.0, "caption": "x"}]', r"image_id is 1\.0.*Write the id as"),
         ("a.json", '[{"image_id": 1, "caption": ["x", "y"]}]', "caption is .*must be one text"),
         ("a.json", '[{"image_id": 1, "caption": null}]', "caption is null, must be one text"),
         ("a.json", '{"1": "x", "1": "y"}', "'1' occurs twice"),
@@ -93,6 +95,8 @@ def test_a_wrong_file_is_named_with_its_place(
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"predictions=.*gone\.json: no such file"):
         read_predictions(tmp_path / "gone.json")
+    with pytest.raises(DataError, match=r"predictions=.*is a folder, must be a file"):
+        read_predictions(tmp_path)
     for name in ("a.json", "a.jsonl", "a.csv"):
         (tmp_path / name).write_bytes(b"\xff\xfe\x00\x01")
         with pytest.raises(DataError, match="UTF-8"):

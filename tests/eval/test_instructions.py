@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.eval.config import (
@@ -60,13 +62,24 @@ def test_every_sentence_is_a_row_about_both_images(
         _write(tmp_path, SpotConfig(root=str(tmp_path), split=SpotSplit.train))
 
 
+def test_the_command_can_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / 'my "set", (1)=x'
+    folder.mkdir()
+    _write(folder, EditConfig(pairs=2))
+    command = capsys.readouterr().out.splitlines()[-1]
+    parsed = OverridesParser.create().parse_overrides(shlex.split(command)[3:])
+    values = {item.key_or_group: item.value() for item in parsed}
+    assert values["data.sources.image_edit_request.path"] == str(folder / "rows.json")
+    assert Path(str(values["data.sources.image_edit_request.images"])).is_dir()
+
+
 def test_the_procedural_train_split_has_one_row_per_edit(tmp_path: Path) -> None:
     rows = _write(tmp_path, EditConfig(pairs=6, split=EditSplit.train))
     assert len(rows) == 6
     assert all(isinstance(row["image"], list) and len(row["image"]) == 2 for row in rows)
 
 
-def test_settings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings() -> None:
     register()
     composed = compose_typed("instructions", InstructionsConfig)
     assert composed == InstructionsConfig(benchmark=SpotConfig(split=SpotSplit.train))
@@ -74,5 +87,11 @@ def test_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert edit.benchmark == EditConfig(split=EditSplit.train)
     with pytest.raises(ConfigError, match="benchmark=mmvp: has no captions"):
         InstructionsConfig(benchmark=MmvpConfig())
-    InstructionsConfig(benchmark=SpotConfig())
+
+
+@pytest.mark.parametrize("benchmark", [SpotConfig(pairs=2), EditConfig(pairs=2)])
+def test_the_test_split_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], benchmark: SpotConfig | EditConfig
+) -> None:
+    _write(tmp_path, benchmark)
     assert "this is the test split" in capsys.readouterr().out

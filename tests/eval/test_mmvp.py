@@ -119,6 +119,14 @@ def test_a_damaged_table_is_named(tmp_path: Path, text: str, message: str) -> No
 def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such file.*set it to null"):
         _load(tmp_path / "gone")
+    (tmp_path / "folder" / "Questions.csv").mkdir(parents=True)
+    with pytest.raises(
+        DataError, match=r"Questions\.csv: cannot be read \(Is a directory\)\. Point"
+    ):
+        _load(tmp_path / "folder")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match=r"loop/Questions\.csv: cannot be read \(Too many levels"):
+        _load(tmp_path / "loop")
     (tmp_path / "Questions.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not a UTF-8 CSV"):
         _load(tmp_path)

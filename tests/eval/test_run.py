@@ -14,7 +14,7 @@ from PIL import Image
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.images import DIVIDER_PX
 from imgdiff.eval.choice_run import COCOT_PROMPT
-from imgdiff.eval.config import EditConfig, MmvpConfig, SpotConfig
+from imgdiff.eval.config import EditConfig, MmvpConfig, ModelConfig, SpotConfig
 from imgdiff.eval.mmvp import PromptStyle
 from imgdiff.eval.run_files import read_run
 from imgdiff.eval.spot_the_diff import SpotProtocol
@@ -96,6 +96,48 @@ def test_the_folder_of_another_command_is_refused(evaluate: Evaluate, tmp_path: 
         evaluate(constant("A"), MmvpConfig(pairs=8))
 
 
+def test_a_damaged_note_of_the_owner_is_nobodys_own(evaluate: Evaluate, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text("{")
+    (tmp_path / "out" / "statistics.npz").write_text("of captions")
+    with pytest.raises(ConfigError, match=r"output_dir=.*overwrite=true"):
+        evaluate(constant("A"), MmvpConfig(pairs=2))
+    evaluate(constant("A"), MmvpConfig(pairs=2), overwrite=True)
+    assert not (tmp_path / "out" / "statistics.npz").exists()
+    evaluate(constant("A"), MmvpConfig(pairs=2))
+
+
+def test_another_limit_of_tokens_is_another_evaluation(evaluate: Evaluate) -> None:
+    evaluate(constant("A"), MmvpConfig(pairs=2))
+    with pytest.raises(ConfigError, match="overwrite=true"):
+        evaluate(constant("A"), MmvpConfig(pairs=2), model=ModelConfig(max_new_tokens=3))
+
+
+@pytest.mark.parametrize("output", ["file", "file/below", "loop"])
+def test_a_folder_that_can_be_none_is_refused_before_asking(
+    evaluate: Evaluate, tmp_path: Path, output: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    chat = constant("A")
+    with pytest.raises(ConfigError, match=r"output_dir=.*is no folder that can be written into"):
+        evaluate(chat, MmvpConfig(pairs=2), output_dir=str(tmp_path / output))
+    assert chat.asked == []
+
+
+def test_of_two_runs_into_one_folder_the_later_one_is_refused(
+    evaluate: Evaluate, tmp_path: Path
+) -> None:
+    def rule(image: Image.Image, question: str) -> str:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "run.json").write_text('{"questions": "x", "label": "quicker"}')
+        return "A"
+
+    with pytest.raises(ConfigError, match="the evaluation of quicker"):
+        evaluate(Oracle(rule), MmvpConfig(pairs=2))
+    assert not (tmp_path / "out" / "scores.json").exists()
+
+
 def _own_mmvp(root: Path) -> Path:
     (root / "MMVP Images").mkdir(parents=True)
     for index in (1, 2):
@@ -134,7 +176,7 @@ def test_cocot_asks_about_the_pair_first_and_gives_the_answer_as_context(
     single = second[0][0][0]
     assert {size[0] for size in first} == {2 * single + DIVIDER_PX}
     assert all(q.startswith(f"Context: wide {2 * single + DIVIDER_PX}\n") for _, q in second)
-    assert len(lines()) == 4
+    assert sorted(line["prompt"] for line in lines()) == sorted(q for _, q in second)
 
 
 @pytest.mark.usefixtures("without_java")
@@ -215,7 +257,8 @@ def test_answers_of_another_system(evaluate: Evaluate, tmp_path: Path) -> None:
 def test_what_is_left_out_is_counted(evaluate: Evaluate, lines: Lines, tmp_path: Path) -> None:
     rows = [{"img_id": str(n), "sentences": ["a car left"] if n else []} for n in range(4)]
     (tmp_path / "test.json").write_text(json.dumps(rows))
-    (tmp_path / "theirs.json").write_text(json.dumps({"1.png": "a car left", "3.png": ""}))
+    theirs = {"0.png": "not scored", "1.png": "a car left", "3.png": ""}
+    (tmp_path / "theirs.json").write_text(json.dumps(theirs))
     scores = evaluate(
         None,
         SpotConfig(annotations=str(tmp_path / "test.json")),
@@ -228,3 +271,21 @@ def test_what_is_left_out_is_counted(evaluate: Evaluate, lines: Lines, tmp_path:
         {"reason": "no reference sentence", "count": 1, "ids": ["0"]},
         {"reason": "no prediction for the item", "count": 1, "ids": ["2"]},
     ]
+
+
+@pytest.mark.usefixtures("without_java")
+@pytest.mark.parametrize(("name", "split"), [("val", "val"), ("of_my_own", "test")])
+def test_the_split_is_that_of_the_file(
+    evaluate: Evaluate, tmp_path: Path, name: str, split: str
+) -> None:
+    (tmp_path / f"{name}.json").write_text('[{"img_id": "1", "sentences": ["a car left"]}]')
+    (tmp_path / "train.json").write_text('[{"img_id": "2", "sentences": ["a man left"]}]')
+    (tmp_path / "theirs.json").write_text('{"1": "a car"}')
+    benchmark = SpotConfig(annotations=str(tmp_path / f"{name}.json"))
+    scores = evaluate(None, benchmark, predictions=str(tmp_path / "theirs.json"))
+    assert (scores["split"], scores["settings"]["split"]) == (split, split)
+    (tmp_path / "theirs.json").write_text('{"2": "a man"}')
+    with pytest.raises(
+        DataError, match=r"of the split 'train'.*its file as benchmark\.annotations"
+    ):
+        evaluate(None, benchmark, predictions=str(tmp_path / "theirs.json"), overwrite=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,14 @@ from typing import Any
 from imgdiff.core.console import say
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.files import write_json
-from imgdiff.eval.config import CaptionConfig, SpotConfig, SpotSplit
+from imgdiff.eval.config import CaptionConfig, EditSplit
 from imgdiff.eval.config import register as register_benchmarks
 from imgdiff.eval.data import caption_data
 from imgdiff.eval.records import CaptionItem
 
 PLACEHOLDER = "<image>"
+TEST = EditSplit.test.value
+_PLAIN = re.compile(r"[\w./-]+", re.ASCII)  # needs no quotes
 
 
 @dataclass(kw_only=True)
@@ -33,13 +37,13 @@ class InstructionsConfig:
                 "benchmark=mmvp: has no captions to learn from; take benchmark=spot_the_diff or "
                 "benchmark=image_edit_request"
             )
-        if isinstance(self.benchmark, SpotConfig) and self.benchmark.split is SpotSplit.test:
-            say("note: this is the test split; a model that learned it cannot be measured on it")
 
 
 def run(config: InstructionsConfig) -> Path:
     """Write the rows and say how to train on them."""
     data = caption_data(config.benchmark, Path(config.cache_dir), needs_images=True)
+    if data.split == TEST:
+        say("note: this is the test split; a model that learned it cannot be measured on it")
     items = data.content.items
     folder = Path(os.path.commonpath([path.parent for item in items for path in item.images]))
     _check_images(items)
@@ -47,12 +51,21 @@ def run(config: InstructionsConfig) -> Path:
     output = Path(config.output)
     write_json(output, rows)
     say(f"{output}: {len(rows)} rows of {len(items)} items; {empty} empty sentences left out")
+    name = config.benchmark.NAME
     say(
-        f"python -m imgdiff.train experiment=train/{config.benchmark.NAME} "
-        f"data.sources.{config.benchmark.NAME}.path={output} "
-        f"data.sources.{config.benchmark.NAME}.images={folder}"
+        f"python -m imgdiff.train experiment=train/{name} "
+        f"{_setting(f'data.sources.{name}.path', output)} "
+        f"{_setting(f'data.sources.{name}.images', folder)}"
     )
     return output
+
+
+def _setting(key: str, path: Path) -> str:
+    """An argument that the shell and Hydra both read as this path."""
+    if _PLAIN.fullmatch(str(path)):
+        return f"{key}={path}"
+    escaped = str(path).replace('"', '\\"')
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _check_images(items: Sequence[CaptionItem]) -> None:

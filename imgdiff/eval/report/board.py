@@ -129,8 +129,12 @@ class Board:
         )
 
     def unavailable(self) -> dict[str, str]:
-        """Titles of scores that could not be computed, and why."""
-        return {score.metric.title: score.why for score in self.scores if score.why}
+        """Titles of scores that could not be computed, and why; a whole sentence or a few words."""
+        return {
+            score.metric.title: score.why.removeprefix(f"{score.metric.title} unavailable: ")
+            for score in self.scores
+            if score.why
+        }
 
 
 def boards_of(runs: Sequence[Run]) -> tuple[Board, ...]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from imgdiff.core.console import printable
 
-LATEX_HEAD = "% needs \\usepackage{booktabs} and a UTF-8 engine or input encoding"
+LATEX_HEAD = "% needs \\usepackage{booktabs,graphicx} and a UTF-8 engine or input encoding"
+# A table that is wider than the text is made as wide as the text; others keep their size.
+_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~])")
 _LATEX = str.maketrans(
     {
@@ -26,7 +28,7 @@ _LATEX = str.maketrans(
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
         "`": r"\textasciigrave{}",
-        '"': r"\textquotedbl{}",
+        '"': r"\symbol{34}",  # \textquotedbl is not in the default font encoding
         "\u2212": "$-$",
         "\u2013": "--",
         "\u0394": r"$\Delta$",
@@ -62,6 +64,7 @@ def latex(table: Table) -> str:
     columns = "l" * table.text_columns + "r" * (len(table.header) - table.text_columns)
     lines = [r"\begin{table}[t]", r"\centering", rf"\caption{{{_latex(table.title)}}}"]
     lines += [
+        _FITTED,
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         _latex_row(table.header),
@@ -70,7 +73,7 @@ def latex(table: Table) -> str:
     for number, row in enumerate(table.rows):
         lines += [r"\midrule"] if number in table.lines_before else []
         lines.append(_latex_row(row))
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
     if table.notes:
         notes = r" \\ ".join(_first(_latex(note)) for note in table.notes)
         lines.append(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}")

@@ -178,7 +178,7 @@ def _score_notes(boards: Sequence[Board]) -> Iterable[str]:
     for number, board in enumerate(boards):
         who = f"{LETTERS[number]}: " if len(boards) > 1 else ""
         for title, why in board.unavailable().items():
-            yield f"{who}{title} is unavailable: {why}."
+            yield f"{who}{title} is unavailable: {why.rstrip('.')}."
     if len({board.protocol for board in boards}) > 1:
         yield "The runs differ in protocol, so their difference is not one of models alone."
     if len({board.n for board in boards}) > 1:

@@ -99,7 +99,7 @@ def _score_notes(boards: Sequence[Board], differences: Mapping[str, Difference])
         notes.append("A difference without brackets has no interval.")
     for board in boards:
         notes += [
-            f"{board.label}: {title} is unavailable: {why}."
+            f"{board.label}: {title} is unavailable: {why.rstrip('.')}."
             for title, why in board.unavailable().items()
         ]
         notes += [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ NASTY = [  # text, as Markdown, as LaTeX
     ),
     ("x^2 ~y", r"x^2 \~y", r"x\textasciicircum{}2 \textasciitilde{}y"),
     ("[low]", r"\[low\]", "{}[low]"),
+    ('a "b"', 'a "b"', r"a \symbol{34}b\symbol{34}"),
     ("*", r"\*", "{}*"),
     ("\u22121.5", "\u22121.5", "$-$1.5"),
     ("nul\0 half\ud800", "nul\ufffd half\ufffd", "nul\ufffd half\ufffd"),
@@ -38,6 +41,22 @@ def test_text_is_escaped(text: str, as_markdown: str, as_latex: str) -> None:
     assert f"| {as_markdown} | 1 |\n" in markdown(table)
     assert f"\n{as_latex} & 1 \\\\\n" in latex(table)
     assert markdown(table).encode()  # no half of a character is left
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
+def test_the_tables_fit_into_a_plain_article(tmp_path: Path) -> None:
+    runs = [caption_run(), caption_run(label='a "b" <c> ~^\\|`*[_]{$} ' + "long " * 20)]
+    write_tables(tmp_path, runs)
+    (tmp_path / "a.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs,graphicx}"
+        "\\begin{document}\\input{scores.tex}\\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout[-1500:]
+    assert "Overfull" not in done.stdout
 
 
 def test_numbers_are_written_as_papers_do() -> None:
@@ -59,6 +78,13 @@ def test_scores_stand_with_their_intervals() -> None:
     assert "ours: METEOR is unavailable: no Java on this machine." in table.notes
     assert "ours: 2 items are left out: the image is missing." in table.notes
     assert table.title == "Spot-the-Diff: test split, protocol merged, n = 1,270"
+
+
+def test_what_is_unavailable_is_said_once() -> None:
+    why = {"meteor": "METEOR unavailable: no Java was found. Install one. Then score again."}
+    notes = score_tables([caption_run(unavailable=why)])[0].notes
+    said = "ours: METEOR is unavailable: no Java was found. Install one. Then score again."
+    assert said in notes
 
 
 def test_two_runs_get_a_row_of_differences() -> None:
@@ -142,7 +168,7 @@ def test_files_are_whole_and_equal_for_equal_runs(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["scores.md", "scores.tex"]
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
     text = paths[1].read_text("utf-8")
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}}") == 3
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
     assert r"more \& more" in text
     for line in text.splitlines():
