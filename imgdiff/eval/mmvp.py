@@ -23,6 +23,7 @@ PAIRS_FILE = "pairs.jsonl"  # beside a procedural set: what differs
 COLUMNS = ("Index", "Question", "Options", "Correct Answer")
 LETTER_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
 PUBLISHED_QUESTIONS = 300
+PUBLISHED_WORDS = ("279", "elderly person")  # in its question 279; a set of one's own has others
 # Errors of the published key that were reported and checked against the images:
 # tsb0601/MMVP issues 14 and 30; lmms-eval (tasks/mmvp/README.md) scores by these letters.
 CORRECTIONS = {99: "b", 100: "a", 279: "b", 280: "a"}
@@ -54,7 +55,12 @@ def load_mmvp(path: Path, images: Path, *, is_procedural: bool) -> ChoiceItems:
     rows = [(line, row, _index(path, line, row)) for line, row in _rows(path)]
     rows.sort(key=lambda entry: entry[2])
     _check_indices(path, [index for _, _, index in rows])
-    is_published = not is_procedural and len(rows) == PUBLISHED_QUESTIONS
+    known, words = PUBLISHED_WORDS
+    is_published = (
+        not is_procedural
+        and len(rows) == PUBLISHED_QUESTIONS
+        and words in (rows[int(known) - 1][1]["Question"] or "").lower()
+    )
     kinds = read_kinds(path.parent / PAIRS_FILE, "pair")
     items = tuple(
         _item(images, f"{path}:{line}", row, index, is_published=is_published, kinds=kinds)

@@ -53,9 +53,12 @@ def test_the_procedural_folder_says_so_and_names_kinds(tmp_path: Path) -> None:
     assert [item.id for item in items] == [str(index) for index in range(1, 9)]
 
 
+ELDERLY = "Is the elderly person standing or sitting in the picture"
+
+
 def _three_hundred() -> str:
     rows = [
-        f"{2 * pair + side + 1},Question {pair}?,(a) X (b) Y,({'ab'[side]})\n"
+        f"{2 * pair + side + 1},{ELDERLY if pair == 139 else pair}?,(a) X (b) Y,({'ab'[side]})\n"
         for pair in range(150)
         for side in range(2)
     ]
@@ -70,6 +73,8 @@ def test_the_corrected_key_swaps_two_pairs_of_the_published_set_only(tmp_path: P
         int(item.id): item.corrected for item in content.items if item.corrected != item.correct
     }
     assert changed == CORRECTIONS == {99: "b", 100: "a", 279: "b", 280: "a"}
+    own = _load(_folder(tmp_path, _three_hundred().replace("elderly", "young")))
+    assert not own.is_published
     drawn = _load(folder, is_procedural=True)
     assert all(item.corrected == item.correct for item in drawn.items)
 
