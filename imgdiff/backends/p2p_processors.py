@@ -85,7 +85,7 @@ class PairEdits:
         return [n for n, plan in enumerate(self.plans) if self._step < plan.self_steps]
 
     def cross_step(self, like: Tensor) -> CrossStep:
-        """The cross-attention edit of the step at hand, on the device and in the dtype of `like`."""
+        """The cross-attention edit of the step at hand, as a tensor like `like`."""
         key = (like.device, like.dtype)
         if key not in self._cross:
             mix = np.stack([plan.mix_at(self._step) for plan in self.plans])

@@ -189,7 +189,7 @@ def test_attention_of_another_kind_is_refused(pipe) -> None:
     pipe.unet.set_attn_processor(SlicedAttnProcessor(1))
     try:
         with (
-            pytest.raises(BackendError, match="SlicedAttnProcessor; call unet.set_default"),
+            pytest.raises(BackendError, match=r"SlicedAttnProcessor; call unet\.set_default"),
             prompt_to_prompt(pipe.unet, edits),
         ):
             pass

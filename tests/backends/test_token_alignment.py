@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_an_alignment_keeps_as_many_tokens_as_can_be_kept() -> None:
         source = tuple(dice.randrange(4) for _ in range(dice.randrange(9)))
         target = tuple(dice.randrange(4) for _ in range(dice.randrange(9)))
 
-        @lru_cache(maxsize=None)
+        @cache
         def common(i: int, j: int, a: tuple[int, ...] = source, b: tuple[int, ...] = target) -> int:
             if i == len(a) or j == len(b):
                 return 0
