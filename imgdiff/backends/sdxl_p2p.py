@@ -89,11 +89,17 @@ class SdxlPairs:
         return Sampling(
             steps=config.steps,
             guidance=config.guidance,
-            self_token_px=config.self_token_px,
+            self_token_px=config.self_token_px or _coarsest_token_px(pipeline),
             blend_threshold=config.blend_threshold if config.local_blend else None,
             blend_start=config.blend_start,
             **sides,
         )
+
+
+def _coarsest_token_px(pipeline: Any) -> int:
+    """Pixels a side that a token of the UNet's lowest resolution covers."""
+    halvings = len(pipeline.unet.config.block_out_channels) - 1
+    return int(pipeline.vae_scale_factor * 2**halvings)
 
 
 def _opened(config: SdxlP2pConfig, folder: Path) -> Any:

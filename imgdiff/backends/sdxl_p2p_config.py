@@ -49,7 +49,9 @@ class SdxlP2pConfig:
     pad_map: PadMap = PadMap.identity
     cross_replace: float = 1.0  # share of the steps in which cross attention is the source's
     self_replace: float = 0.4  # the same for self attention
-    self_token_px: int = 32  # self attention is the source's where a token covers so many pixels
+    self_token_px: Optional[int] = None  # noqa: UP045
+    """Self attention is the source's, and local blend looks, where a token covers so many pixels a
+    side. null: the UNet's coarsest layers, as published (SDXL: 32, which is 60 of its 70 layers)."""
     word_shares: dict[str, float] = field(default_factory=dict)
     """`cross_replace` of single words of the target; a target without such a word is refused."""
     word_weights: dict[str, float] = field(default_factory=dict)
@@ -84,8 +86,8 @@ class SdxlP2pConfig:
             _check_number(f"word_weights.{word}", weight, "1 leaves the word as it is")
         _check_number("guidance", self.guidance, "7.5 is SDXL's, 0 is SDXL-turbo's")
         for key in ("steps", "self_token_px", "batch_pairs"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"generator.{key}={getattr(self, key)}: must be at least 1")
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise ConfigError(f"generator.{key}={value}: must be at least 1")
         for key in ("width", "height"):
             _check_side(key, getattr(self, key), PIXEL_STEP)
 

@@ -109,6 +109,15 @@ def test_every_scheduler_draws(checkpoint, scheduler) -> None:
     assert isinstance(result, DrawnPair)
 
 
+def test_the_coarsest_layers_are_replaced_unless_a_size_is_given(checkpoint) -> None:
+    def shown(px: int | None) -> list[tuple[str, str]]:
+        how = {"self_token_px": px, "self_replace": 1.0, "batch_pairs": 1}
+        return ids(drawn(checkpoint, CUPS[:1], **how))
+
+    assert shown(None) == shown(tiny_sdxl.COARSE_PX) != shown(tiny_sdxl.FINE_PX)
+    assert shown(None) != shown(4 * tiny_sdxl.COARSE_PX)  # no layer is that coarse
+
+
 def test_sizes_and_turbo_settings(checkpoint) -> None:
     turbo = {"guidance": 0.0, "steps": 1, "width": 96, "height": 40, "local_blend": True}
     (result,) = drawn(checkpoint, CUPS[:1], batch_pairs=1, blend_start=0.0, **turbo)
