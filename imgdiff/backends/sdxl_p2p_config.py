@@ -50,8 +50,8 @@ class SdxlP2pConfig:
     cross_replace: float = 1.0  # share of the steps in which cross attention is the source's
     self_replace: float = 0.4  # the same for self attention
     self_token_px: Optional[int] = None  # noqa: UP045
-    """Self attention is the source's, and local blend looks, where a token covers so many pixels a
-    side. null: the UNet's coarsest layers, as published (SDXL: 32, which is 60 of its 70 layers)."""
+    """Self attention is the source's, and local blend looks, where a token covers so many pixels
+    a side. null: the UNet's coarsest layers, as published (SDXL: 32; 60 of its 70 layers)."""
     word_shares: dict[str, float] = field(default_factory=dict)
     """`cross_replace` of single words of the target; a target without such a word is refused."""
     word_weights: dict[str, float] = field(default_factory=dict)
