@@ -15,57 +15,30 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import time
-import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads its libraries
 
 import torch
+from p2p_measures import Variant, measure, print_ratio, report
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from imgdiff.backends.checkpoints import mini_root
 from imgdiff.backends.p2p_plan import EditSettings, PairPlan, plan_pair
-from imgdiff.backends.p2p_processors import PairEdits, PairProcessor
+from imgdiff.backends.p2p_processors import (
+    CrossStep,
+    PairEdits,
+    PairProcessor,
+    edited_cross,
+    replaced_self,
+)
 from imgdiff.backends.prompt_to_prompt import Sampling, prompt_to_prompt, shared_noise
 
 PROMPTS = ("a plane in the sky flying alone", "a boat in the ocean sailing alone")
 EVERYWHERE = 10**9
-MIB = 2**20
-Variant = Callable[[], Any]
-
-
-class LiveTensors(TorchDispatchMode):
-    """Peak of the bytes of tensors that operations made and that are still held."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-        return out
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._known or not storage.nbytes():
-            return
-        size = storage.nbytes()
-        self._known.add(key)
-        self.held += size
-        self.peak = max(self.peak, self.held)
-        weakref.finalize(storage, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.held -= size
 
 
 class ExplicitPairs:
@@ -86,68 +59,11 @@ class ExplicitPairs:
         maps = attn.get_attention_scores(query, key).unflatten(0, (-1, attn.heads))
         edited = maps[self._edits.first_row(len(maps)) :]
         if encoder_hidden_states is not None:
-            self._edit_cross(edited)
+            edit_maps(edited, self._edits.cross_step(edited))
         elif self._edits.replaces_self(maps.shape[2]):
-            edited[1::2] = edited[0::2]
+            edit_maps(edited, None)
         out = attn.batch_to_head_dim(torch.bmm(maps.flatten(0, 1), value))
         return attn.to_out[1](attn.to_out[0](out))
-
-    def _edit_cross(self, edited: Tensor) -> None:
-        step = self._edits.cross_step(edited)
-        mapped = edited[0::2] @ step.mix
-        own = 0.0 if step.own is None else edited[1::2] * step.own.transpose(-1, -2)
-        edited[1::2] = mapped + own
-
-
-def synchronised(device: str) -> float:
-    """CPU seconds of this process, or wall seconds once the GPU is done."""
-    if device == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one variant took."""
-
-    seconds: float
-    peak_mib: float
-
-
-def measure(variants: dict[str, Variant], rounds: int, device: str) -> dict[str, Figures]:
-    """Best time of each variant over `rounds` turns, and its memory."""
-    best = dict.fromkeys(variants, float("inf"))
-    for number in range(rounds + 1):  # the first turn warms up
-        for name, variant in variants.items():
-            start = synchronised(device)
-            variant()
-            if number:
-                best[name] = min(best[name], synchronised(device) - start)
-    return {name: Figures(best[name], peak(variants[name], device)) for name in variants}
-
-
-def peak(variant: Variant, device: str) -> float:
-    """MiB beyond what is held before."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
-        variant()
-        return (torch.cuda.max_memory_allocated() - held) / MIB
-    with LiveTensors() as live:
-        variant()
-    return live.peak / MIB
-
-
-def report(title: str, figures: dict[str, Figures], base: str) -> None:
-    """One table, ratios to `base`."""
-    print(f"\n{title}")
-    of_base = figures[base]
-    for name, figure in figures.items():
-        print(
-            f"  {name:28} {figure.seconds:8.3f} s  x{figure.seconds / of_base.seconds:5.3f}"
-            f"   {figure.peak_mib:9.1f} MiB  x{figure.peak_mib / of_base.peak_mib:6.3f}"
-        )
 
 
 def plans(pairs: int, steps: int) -> list[PairPlan]:
@@ -164,9 +80,10 @@ def plans(pairs: int, steps: int) -> list[PairPlan]:
 
 
 def blocks(args: argparse.Namespace) -> None:
-    """Attention layers and whole transformer blocks at SDXL's real sizes, guided, one pair."""
+    """Attention layers and whole transformer blocks at SDXL's real sizes, under guidance."""
     from diffusers.models.attention import BasicTransformerBlock
 
+    cores(args)
     for channels, heads, side in ((1280, 20, 32), (640, 10, 64)):
         torch.manual_seed(0)
         made = BasicTransformerBlock(
@@ -184,11 +101,55 @@ def blocks(args: argparse.Namespace) -> None:
             figures = measure(block_variants(block, call, args), args.rounds, args.device)
             title = f"{name}, {channels} channels, {side} x {side} tokens, {args.pairs} pair(s)"
             report(title, figures, "plain")
-            explicit, fused = figures["explicit, all edits"], figures["fused, all edits"]
-            print(
-                f"  explicit / fused: x{explicit.seconds / fused.seconds:.2f} time, "
-                f"x{explicit.peak_mib / fused.peak_mib:.2f} memory"
-            )
+            print_ratio(figures["explicit, all edits"], figures["fused, all edits"])
+
+
+def cores(args: argparse.Namespace) -> None:
+    """Attention alone, without the projections around it, which are the same for all."""
+    edits = PairEdits(plans(args.pairs, 50), EVERYWHERE)
+    for heads, tokens in ((20, 32 * 32), (10, 64 * 64)):
+        for name, keys in (("self", tokens), ("cross", 77)):
+            rows = 4 * args.pairs
+            query = torch.randn(rows, heads, tokens, 64).to(args.device, args.dtype)
+            key = torch.randn(rows, heads, keys, 64).to(args.device, args.dtype)
+            states = (query, key, torch.randn_like(key))
+            step = None if name == "self" else edits.cross_step(key)
+            variants = {
+                "plain": partial(sdpa, *states),
+                "fused": partial(fused_core, edits, step, *states),
+                "explicit": partial(explicit_core, edits, step, *states),
+            }
+            figures = measure(variants, args.rounds, args.device)
+            report(f"{name} attention alone, {heads} heads, {tokens} tokens", figures, "plain")
+            print_ratio(figures["explicit"], figures["fused"])
+
+
+def fused_core(
+    edits: PairEdits, step: CrossStep | None, query: Tensor, key: Tensor, value: Tensor
+) -> Tensor:
+    """Attention with the edit, fused."""
+    first = edits.first_row(len(query))
+    if step is None:
+        return replaced_self(query, key, value, first, edits.self_rows())
+    return edited_cross(query, key, value, first, step)
+
+
+def explicit_core(
+    edits: PairEdits, step: CrossStep | None, query: Tensor, key: Tensor, value: Tensor
+) -> Tensor:
+    """Attention with the edit, on probabilities."""
+    maps = (query @ key.transpose(-1, -2)).mul_(query.shape[-1] ** -0.5).softmax(dim=-1)
+    edit_maps(maps[edits.first_row(len(query)) :], step)
+    return maps @ value
+
+
+def edit_maps(maps: Tensor, step: CrossStep | None) -> None:
+    """The edit of the conditional rows' maps, in place."""
+    if step is None:
+        maps[1::2] = maps[0::2]
+        return
+    mapped = maps[0::2] @ step.mix
+    maps[1::2] = mapped if step.own is None else mapped + maps[1::2] * step.own.transpose(-1, -2)
 
 
 def block_variants(block: Any, call: Variant, args: argparse.Namespace) -> dict[str, Variant]:

@@ -135,8 +135,10 @@ class PairProcessor:
             if self._edits.blend is not None and self._edits.blend.watches(query.shape[2]):
                 # The rows that `edited_cross` overwrote hold what the target really attended with.
                 self._edits.blend.watch(query[first:], key[first:], step, edited_cross)
-        out = out.transpose(1, 2).flatten(2).to(query.dtype)
-        return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
+        del query, key, value  # a whole activation each, and the next lines make more
+        out = out.transpose(1, 2).flatten(2)
+        out = attn.to_out[1](attn.to_out[0](out))
+        return out if attn.rescale_output_factor == 1.0 else out / attn.rescale_output_factor
 
     def _edited(self, hidden: Tensor, context: Tensor | None) -> bool:
         if context is None:
