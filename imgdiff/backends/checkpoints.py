@@ -98,10 +98,19 @@ def require(needed: Iterable[Needed]) -> None:
 
 
 def is_whole(path: Path | None) -> bool:
-    """Whether there are weights at `find`'s path: a hub cache may hold a model's config alone."""
+    """Whether there are weights at `find`'s path: a hub cache may hold a model's config alone.
+
+    A diffusers pipeline (`model_index.json`) keeps the weights of each part in a folder.
+    """
     if path is None or path.is_file():
         return path is not None
-    return any(file.suffix in _WEIGHTS for file in path.iterdir())
+    if (path / "model_index.json").is_file():
+        return all(_has_weights(path / part) for part in ("unet", "vae", "text_encoder"))
+    return _has_weights(path)
+
+
+def _has_weights(folder: Path) -> bool:
+    return folder.is_dir() and any(file.suffix in _WEIGHTS for file in folder.iterdir())
 
 
 @functools.lru_cache(maxsize=64)

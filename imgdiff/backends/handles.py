@@ -15,9 +15,18 @@ from jaxtyping import Float
 from PIL import Image
 from typing_extensions import Self
 
-from imgdiff.backends.protocols import Chats, Embeds, Matches, Segments
+from imgdiff.backends.protocols import (
+    Chats,
+    DrawnPair,
+    DrawsPairs,
+    Embeds,
+    Matches,
+    Refusal,
+    Segments,
+)
 from imgdiff.core.errors import BackendError
 from imgdiff.core.geometry import Box
+from imgdiff.core.records import CaptionPair
 
 Model = TypeVar("Model")
 
@@ -99,3 +108,11 @@ class ChatHandle(Handle[Chats]):
     ) -> list[str]:
         """As `Chats.chat`."""
         return self._model().chat(images, questions, seeds, max_new_tokens)
+
+
+class PairGeneratorHandle(Handle[DrawsPairs]):
+    """A `PairGenerator`."""
+
+    def generate(self, pairs: Sequence[CaptionPair]) -> list[DrawnPair | Refusal]:
+        """As `DrawsPairs.generate`."""
+        return self._model().generate(pairs)

@@ -77,11 +77,16 @@ class Refusal:
 
 
 @runtime_checkable
-class PairGenerator(Backend, Protocol):
+class DrawsPairs(Protocol):
     """Draws the image pair of a caption pair; depends on the pair and its seed only."""
 
     def generate(self, pairs: Sequence[CaptionPair]) -> list[DrawnPair | Refusal]:
         """One result per caption pair."""
+
+
+@runtime_checkable
+class PairGenerator(Backend, DrawsPairs, Protocol):
+    """The backend that `DrawsPairs`."""
 
 
 @runtime_checkable

@@ -10,9 +10,11 @@ from typing import Any
 
 from imgdiff.backends.checkpoints import Needed
 from imgdiff.backends.composite import CompositeConfig
-from imgdiff.backends.configs import BlipConfig, ClipConfig, DescriberConfig, FastSamConfig
+from imgdiff.backends.configs import BlipConfig, ClipConfig, DescriberConfig, Dtype, FastSamConfig
 from imgdiff.backends.lexicon import LexiconConfig
 from imgdiff.backends.llm_editor import LlmEditorConfig, PromptProfile
+from imgdiff.backends.sdxl_p2p_config import SdxlP2pConfig
+from imgdiff.backends.token_alignment import PadMap
 from imgdiff.backends.world import RenderConfig
 from imgdiff.backends.world_editor import WorldEditorConfig
 from imgdiff.core.errors import ConfigError
@@ -71,10 +73,17 @@ class DescribeConfig:
 
 @dataclass(kw_only=True, slots=True)
 class PublishedConfig:
-    """What a profile's source used where this run may not: read by editor=llm and preset=paper."""
+    """What a profile or preset sets for options that this run may not choose.
+
+    Read by editor=llm (`editor_prompt`), generator=sdxl_p2p (`pair_*`) and preset=paper.
+    """
 
     editor_prompt: PromptProfile = PromptProfile.paper
     matcher: str = "Salesforce/blip-itm-large-coco"
+    pair_model: str = "mini:sdxl"
+    pair_dtype: Dtype = Dtype.float32
+    pair_batch: int = 4
+    pair_pad_map: PadMap = PadMap.identity
 
 
 @dataclass(kw_only=True, slots=True)
@@ -120,7 +129,8 @@ class SynthConfig:
             raise ConfigError(f"shard_size={self.shard_size}: must be >= 1")
         _check_choice("source", self.source, (WorldSource, CocoSource, JsonSource))
         _check_choice("editor", self.editor, (WorldEditorConfig, LexiconConfig, LlmEditorConfig))
-        _check_choice("generator", self.generator, (RenderConfig, CompositeConfig))
+        generators = (RenderConfig, CompositeConfig, SdxlP2pConfig)
+        _check_choice("generator", self.generator, generators)
         if self.unit == "objects" and not isinstance(self.source, CocoSource):
             raise ConfigError(
                 "generator=composite needs photos with instance masks; add source=coco "
@@ -135,6 +145,11 @@ class SynthConfig:
         if not truth and self.describe.by is DescribeBy.truth:
             raise ConfigError(
                 "describe.by=truth needs rules.regions_from=truth: a segmented box has no record"
+            )
+        if truth and isinstance(self.generator, SdxlP2pConfig):
+            raise ConfigError(
+                "rules.regions_from=truth: generator=sdxl_p2p keeps no record of what it drew; "
+                "use rules.regions_from=segmenter"
             )
 
     @property
@@ -152,6 +167,8 @@ class SynthConfig:
         wanted: list[Needed] = []
         if isinstance(self.editor, LlmEditorConfig) and self.unit == "captions":
             wanted.append(self.editor.needed())
+        if isinstance(self.generator, SdxlP2pConfig) and self.stop_after is not StopAfter.edit:
+            wanted.append(self.generator.needed())
         if self.stop_after is not StopAfter.export:
             return wanted
         if self.rules.regions_from is RegionsFrom.segmenter:
@@ -182,7 +199,7 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
 
 
 # Settings that cannot change the data set: two runs that differ only here are the same run. What
-# `published` changes is seen in the settings of the editor and the matcher.
+# `published` changes is seen in the settings of the editor, the generator and the matcher.
 SPEED_ONLY = frozenset({"workers", "overwrite", "output_dir", "store_dir", "published"})
 
 
@@ -195,7 +212,11 @@ def register() -> None:
     kinds = {
         "source": {"world": WorldSource, "coco": CocoSource, "json": JsonSource},
         "editor": {"world": WorldEditorConfig, "lexicon": LexiconConfig, "llm": LlmEditorConfig},
-        "generator": {"render": RenderConfig, "composite": CompositeConfig},
+        "generator": {
+            "render": RenderConfig,
+            "composite": CompositeConfig,
+            "sdxl_p2p": SdxlP2pConfig,
+        },
     }
     for group, choices in kinds.items():
         for name, node in choices.items():

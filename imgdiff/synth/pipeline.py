@@ -84,9 +84,17 @@ def _made_of(config: SynthConfig) -> dict[str, str]:
     """What else the data set depends on: the code that makes it, and the source's annotations."""
     return {
         "imgdiff": __version__,
-        "generator": config.generator.build().identity,
+        "generator": _generator_identity(config),
         "source": config.source.content(),
     }
+
+
+def _generator_identity(config: SynthConfig) -> str:
+    """Empty where no pair is drawn: its checkpoint may be absent then."""
+    if config.stop_after is StopAfter.edit:
+        return ""
+    identity: str = config.generator.build().identity
+    return identity
 
 
 def run_settings(config: SynthConfig) -> dict[str, Any]:

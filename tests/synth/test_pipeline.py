@@ -202,14 +202,15 @@ def test_absent_weights_are_listed_before_any_work(tmp_path):
     with pytest.raises(BackendError) as caught:
         synth(tmp_path, "preset=paper", f"source.root={tmp_path / 'photos'}")
     text = str(caught.value)
-    for part in ("4 checkpoint(s)", "openai/clip-vit-base-patch32", "FastSAM-x.pt", "1.9 GB",
+    for part in ("6 checkpoint(s)", "openai/clip-vit-base-patch32", "FastSAM-x.pt", "1.9 GB",
+                 "generator.model=stabilityai/stable-diffusion-xl-base-1.0", "editor.model.model=",
                  "describer.model=", "preset=mini"):  # fmt: skip
         assert part in text
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unset_path_is_reported_with_the_absent_weights(tmp_path):
-    with pytest.raises(BackendError, match=r"4 checkpoint(.|\n)*Also source\.root=''"):
+    with pytest.raises(BackendError, match=r"6 checkpoint(.|\n)*Also source\.root=''"):
         synth(tmp_path, "preset=paper")
 
 
