@@ -1,6 +1,6 @@
 """Prompt-to-Prompt against plain sampling and against explicit probabilities, in one run.
 
-`python benchmarks/prompt_to_prompt.py [blocks|pipeline] ...`: `blocks` are transformer blocks of
+`python benchmarks/prompt_to_prompt.py [cores|layers|blocks|pipeline]`: transformer blocks of
 SDXL's real width (1280 channels over 32 x 32 tokens, 640 over 64 x 64, 77 text tokens of 2048);
 `pipeline` is a whole denoising loop of `StableDiffusionXLPipeline` in the shape of the mini SDXL
 or, with `--shape base`, of SDXL-base. Weights are random: speed does not know them.
@@ -79,29 +79,46 @@ def plans(pairs: int, steps: int) -> list[PairPlan]:
 # --- blocks ---------------------------------------------------------------------------------------
 
 
-def blocks(args: argparse.Namespace) -> None:
-    """Attention layers and whole transformer blocks at SDXL's real sizes, under guidance."""
-    from diffusers.models.attention import BasicTransformerBlock
-
-    cores(args)
-    for channels, heads, side in ((1280, 20, 32), (640, 10, 64)):
-        torch.manual_seed(0)
-        made = BasicTransformerBlock(
-            channels, heads, channels // heads, cross_attention_dim=2048, norm_type="layer_norm"
-        )
-        block: Any = made.to(args.device, args.dtype).eval()
-        image = torch.randn(4 * args.pairs, side * side, channels).to(args.device, args.dtype)
-        text = torch.randn(4 * args.pairs, 77, 2048).to(args.device, args.dtype)
+def layers(args: argparse.Namespace) -> None:
+    """Attention layers, with their projections."""
+    for block, image, text, size in real_blocks(args):
         calls = {
-            "self attention": lambda b=block, x=image: b.attn1(x),
-            "cross attention": lambda b=block, x=image, t=text: b.attn2(x, encoder_hidden_states=t),
-            "whole block": lambda b=block, x=image, t=text: b(x, encoder_hidden_states=t),
+            "self attention": partial(block.attn1, image),
+            "cross attention": partial(block.attn2, image, encoder_hidden_states=text),
         }
         for name, call in calls.items():
-            figures = measure(block_variants(block, call, args), args.rounds, args.device)
-            title = f"{name}, {channels} channels, {side} x {side} tokens, {args.pairs} pair(s)"
-            report(title, figures, "plain")
-            print_ratio(figures["explicit, all edits"], figures["fused, all edits"])
+            compare(f"{name} layer, {size}", block, call, args)
+
+
+def blocks(args: argparse.Namespace) -> None:
+    """Whole transformer blocks: both attention layers and the feed-forward layer."""
+    for block, image, text, size in real_blocks(args):
+        compare(
+            f"whole block, {size}", block, partial(block, image, encoder_hidden_states=text), args
+        )
+
+
+def real_blocks(args: argparse.Namespace) -> Iterator[tuple[Any, Tensor, Tensor, str]]:
+    """Blocks of SDXL's real sizes with inputs for some pairs under guidance."""
+    from diffusers.models.attention import BasicTransformerBlock
+
+    for channels, heads, side in ((1280, 20, 32), (640, 10, 64)):
+        torch.manual_seed(0)
+        block = BasicTransformerBlock(
+            channels, heads, channels // heads, cross_attention_dim=2048, norm_type="layer_norm"
+        )
+        rows = 4 * args.pairs
+        image = torch.randn(rows, side * side, channels).to(args.device, args.dtype)
+        text = torch.randn(rows, 77, 2048).to(args.device, args.dtype)
+        size = f"{channels} channels, {side} x {side} tokens, {args.pairs} pair(s)"
+        yield block.to(args.device, args.dtype).eval(), image, text, size
+
+
+def compare(title: str, block: Any, call: Variant, args: argparse.Namespace) -> None:
+    """One table for a part of a block."""
+    figures = measure(block_variants(block, call, args), args.rounds, args.device)
+    report(title, figures, "plain")
+    print_ratio(figures["explicit, all edits"], figures["fused, all edits"])
 
 
 def cores(args: argparse.Namespace) -> None:
@@ -319,10 +336,13 @@ def whole_pipeline(args: argparse.Namespace) -> None:
         print(f"  {name:10} {args.pairs / figure.seconds:8.4f} pairs/s")
 
 
+PARTS = {"cores": cores, "layers": layers, "blocks": blocks, "pipeline": whole_pipeline}
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("blocks", "pipeline"))
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--shape", choices=("mini", "base"), default="mini")
     parser.add_argument("--latents", action="store_true", help="do not decode the latents")
     parser.add_argument("--pairs", type=int, default=1)
@@ -333,7 +353,7 @@ def main() -> None:
     args = parser.parse_args()
     args.dtype = getattr(torch, args.dtype)
     torch.set_num_threads(1)
-    {"blocks": blocks, "pipeline": whole_pipeline}[args.part](args)
+    PARTS[args.part](args)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from imgdiff.backends.checkpoints import mini_root
 
 SIZE = 64
 FINE_PX, COARSE_PX = 4, 8
+LENGTH = 32  # positions that the pipeline's text encoders read; the tokenizer's own are 77
 
 
 def tokenizer() -> Any:
@@ -81,12 +82,14 @@ def vae() -> Any:
 def pipeline() -> Any:
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
+    words = tokenizer()
+    words.model_max_length = LENGTH
     made = StableDiffusionXLPipeline(
         vae=vae(),
         text_encoder=text_model("CLIPTextModel"),
         text_encoder_2=text_model("CLIPTextModelWithProjection"),
-        tokenizer=tokenizer(),
-        tokenizer_2=tokenizer(),
+        tokenizer=words,
+        tokenizer_2=words,
         unet=unet(),
         scheduler=EulerDiscreteScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1

@@ -8,6 +8,7 @@ import pytest
 import tiny_sdxl
 import torch
 
+from benchmarks.p2p_measures import LiveTensors
 from imgdiff.backends.local_blend import LocalBlend
 from imgdiff.backends.p2p_plan import Edit, EditSettings, plan_pair
 from imgdiff.backends.p2p_processors import PairEdits
@@ -20,7 +21,7 @@ from imgdiff.backends.prompt_to_prompt import (
 from imgdiff.backends.token_alignment import PadMap
 from imgdiff.core.errors import BackendError
 
-STEPS = 4
+STEPS = 3
 PAIRS = (("a red cup on a mat", "a red hat on a mat"), ("a large dog sits", "a cat sits"))
 WORD_PAIRS = (("a red cup on a mat", "a red hat on a mat"), ("a dog sits", "a giraffe sits"))
 SEEDS = (11, 22)
@@ -138,6 +139,24 @@ def test_four_pairs_at_once_and_one_at_a_time(pipe) -> None:
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
     backwards = latents(pipe, plans[::-1], seeds[::-1]).unflatten(0, (4, 2)).flip(0).flatten(0, 1)
     torch.testing.assert_close(together, backwards, atol=1e-4, rtol=0)
+
+
+def test_memory_stays_that_of_plain_sampling(pipe) -> None:
+    plans = plans_of(pipe, self_replace=1.0)
+    edits = sampling().edits(plans)
+    peaks = []
+    for context in (
+        contextlib.nullcontext(),
+        prompt_to_prompt(pipe.unet, edits),
+        tiny_sdxl.explicitly(pipe.unet, tiny_sdxl.ExplicitReference(plans, 64)),
+    ):
+        with LiveTensors() as live:
+            sampled(pipe, plans, context)
+        peaks.append(live.peak)
+    plain, fused, explicit = peaks
+    assert plain > 2**20
+    assert fused <= 1.05 * plain
+    assert explicit > 1.5 * plain
 
 
 def test_noise_is_shared_within_a_pair_and_comes_from_its_seed_alone() -> None:
