@@ -321,7 +321,7 @@ def test_a_spreadsheet_export_is_read(tmp_path: Path) -> None:
 
 
 def test_wrong_settings(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"editor\.lexicon=''.*everyday, world"):
+    with pytest.raises(ConfigError, match=r"editor\.lexicon=''.*everyday, wordnet, world"):
         LexiconConfig(lexicon="")
     with pytest.raises(ConfigError, match=r"editor\.lexicon=nowhere.*no such lexicon or file"):
         LexiconConfig(lexicon="nowhere").build()
