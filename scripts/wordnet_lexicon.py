@@ -5,14 +5,13 @@
     python scripts/wordnet_lexicon.py --candidates    # what the rules find, with figures, to review
 
 The dictionary files are those of the Debian package wordnet-base (data.*, index.noun,
-cntlist.rev). What is chosen is decided by rules and by four tables in scripts/wordnet, which a
-person wrote:
+cntlist.rev). What is chosen is decided by rules and by four tables in scripts/wordnet:
 
 roots.csv     synsets with the category and group of all their hyponyms (the nearest root counts;
               no category: left out) and how often a name must be in use to be taken.
 kept.txt      names to take although the rules do not, by category, with mass and plural-only nouns
               (`*`, `+`) and the number of a sense where it is not the first in its category.
-left_out.txt  names that the rules take and a reader refused.
+left_out.txt  names that the rules take and a review refused.
 forms.csv     plurals, numbers and kinds that neither WordNet nor the rules tell.
 
 The published list (arXiv 2408.04594, section 11) has 5,526 names in the same eleven categories; how
