@@ -71,6 +71,14 @@ class Table:
             if not entry.same_as:
                 mine.append((entry, entry.head, self.line(entry)))
 
+    def named(self, words: Sequence[str]) -> tuple[Entry, int] | None:
+        """The longest name or plural that ends these lower-case words, and its number of words."""
+        for size in range(min(self._longest, len(words)), 0, -1):
+            found = self._forms.get(" ".join(words[len(words) - size :]))
+            if found:
+                return found[0], size
+        return None
+
     def line(self, entry: Entry) -> frozenset[str]:
         """What an entry is: its own name, its kind, the kind of that, and so on."""
         return self._lines[entry.thing]
