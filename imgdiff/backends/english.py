@@ -57,7 +57,7 @@ UNCHANGED_PASTS = frozenset("hit cut put set let spread split lay".split())
 
 _SILENT_H = ("hour", "honest", "honor", "honour", "heir")
 _SOUNDS_YOU = re.compile(
-    r"uni(?!nt|m)|eu|ewe|u[bfkst][aeiou](?!tt)|ur[aei](?!g)|uran|ufo\b|one\b|once\b|ouija|usb?\b|uk\b"
+    r"uni(?!nt|m)|eu|ewe|u[bfkst][aeiou](?!tt)|ur[aei](?!g)|uran|ufo\b|one(?:s|sies?)?\b|once\b|ouija|usb?\b|uk\b"
 )
 _SPELT_WITH_VOWEL_SOUND = re.compile(r"(?:[fhlmnrsx]|[fhlmnrsx][a-z]|8\d*|11|18|mp3|lcd|led|suv)\b")
 _NOT_SPELT = frozenset("he ha ho hi me my mi no so si re la lo fa ma".split())

@@ -255,6 +255,7 @@ def test_edits_of_world_captions_can_be_drawn() -> None:
         ("unicorn", "a"), ("university", "a"), ("European car", "a"), ("one-way street", "a"),
         ("uniform", "a"), ("ukulele", "a"), ("urinal", "a"), ("utility pole", "a"), ("ewe", "a"),
         ("SUV", "an"), ("RV", "an"), ("MP3 player", "an"), ("x-ray", "an"), ("8-year-old", "an"),
+        ("onesie", "a"), ("one-eyed cat", "a"), ("onion", "an"),
         ("TV", "a"), ("hot dog", "a"), ("horse", "a"), ("3d printer", "a"), ("ice cream", "an"),
         ("underpass", "an"), ("unusual cat", "an"), ("user", "a"), ("hero", "a"), ("", "a"),
     ],
