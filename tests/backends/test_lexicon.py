@@ -84,6 +84,8 @@ SMALL = {
         "a wooden park bench",
         "a wooden armchair",
     ),
+    "a modifier of two words": ("table,f\nbench,f\n", "A dining room table", "A bench"),
+    "the foot of it": ("mountain,n\nlake,n\n", "near the mountain base", "no known object"),
     "material stays": ("table,f\nchair,f\n", "a glass table", "a glass chair"),
     "first part of a compound": (TWO, "a dog house", "no known object"),
     "compound with a verb's look": ("train,v\ncar,v\n", "the train tracks", "no known object"),
