@@ -33,6 +33,8 @@ def test_conf_and_checkpoints_are_in_the_wheel(environment):
     assert "imgdiff/conf/synth.yaml" in names
     assert "imgdiff/conf/profile/released_code.yaml" in names
     assert "imgdiff/backends/data/everyday.csv" in names
+    assert "imgdiff/backends/data/wordnet.csv" in names
+    assert "imgdiff/backends/data/wordnet.LICENSE.txt" in names
     assert "imgdiff/synth/gallery.css" in names
     shipped = sorted((REPO / "imgdiff" / "mini" / "checkpoints").rglob("*.*"))
     for path in shipped:

@@ -49,15 +49,16 @@ COMPOUND_HEADS = frozenset(
     pattern patterns head heads face tail collar mask outfit food ring tag tags lot wash ramp ramps
     drawing painting building crossing parking clothing topping icing railing ceiling wing cutout
     juice sauce filling slices slice skin peel peels leaves horn horns head stem bowl cover covers
-    frame frames fountain fountains store stores shop shops station stations""".split()
+    frame frames fountain fountains store stores shop shops station stations base bases""".split()
 )
+ROOM_KINDS = frozenset("dining living sitting waiting".split())
 _PLAIN_VERBS = frozenset("stand ride run race display show print face tag lay".split())
 ING_NOUNS = frozenset("building painting ceiling clothing railing awning crossing drawing".split())
 UNCHANGED_PASTS = frozenset("hit cut put set let spread split lay".split())
 
 _SILENT_H = ("hour", "honest", "honor", "honour", "heir")
 _SOUNDS_YOU = re.compile(
-    r"uni(?!nt|m)|eu|ewe|u[bfkst][aeiou](?!tt)|ur[aei](?!g)|uran|ufo\b|one\b|once\b|ouija|usb?\b|uk\b"
+    r"uni(?!nt|m)|eu|ewe|u[bfkst][aeiou](?!tt)|ur[aei](?!g)|uran|ufo\b|one(?:s|sies?)?\b|once\b|ouija|usb?\b|uk\b"
 )
 _SPELT_WITH_VOWEL_SOUND = re.compile(r"(?:[fhlmnrsx]|[fhlmnrsx][a-z]|8\d*|11|18|mp3|lcd|led|suv)\b")
 _NOT_SPELT = frozenset("he ha ho hi me my mi no so si re la lo fa ma".split())
@@ -153,6 +154,8 @@ def is_modifier(tokens: Sequence[Token], index: int) -> bool:
     """
     token = tokens[index]
     word = token.lower
+    if token.open_end and word in ROOM_KINDS and tokens[index + 1].lower == "room":
+        return True  # "a dining room table"
     if not token.open_end or not word.isalpha() or is_adjective(word):
         return False
     if word in FUNCTION_WORDS or word in MEASURES:  # "a couple skiers"

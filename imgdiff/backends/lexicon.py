@@ -16,12 +16,21 @@ import numpy as np
 
 from imgdiff.backends import english
 from imgdiff.backends.english import Token
-from imgdiff.backends.lexicon_table import COLUMNS, EVERYDAY, WORLD, Entry, Span, Table, load
+from imgdiff.backends.lexicon_table import (
+    COLUMNS,
+    EVERYDAY,
+    WORDNET,
+    WORLD,
+    Entry,
+    Span,
+    Table,
+    load,
+)
 from imgdiff.backends.protocols import Edited
 from imgdiff.core.errors import ConfigError
 from imgdiff.core.identity import fingerprint
 
-VERSION = 1
+VERSION = 2
 LIVING = "living_thing"  # the category whose members do things: what follows may be a verb
 # Uses of a listed noun that show no such object: the noun with the word before or after it.
 OTHER_USES = frozenset(
@@ -29,16 +38,23 @@ OTHER_USES = frozenset(
     for pair in """
     home plate, license plate, licence plate, name plate, number plate, hot plate, conveyer belt,
     seat belt, at home, a swing, his swing, her swing, full swing, mid swing,
-    bright orange, dark orange, light orange, in orange, and pepper,
+    and pepper, kitchen island,
     at desk, in bed, of bed, to bed, in tie, on watch,
     bed of, shower of, blanket of, pitcher of, counter of, star of, sea of, ocean of, mountain of,
     stream of, king of, fan of, cloud of, batter for, belt of, chest of, train of, wall of,
     forest of, key to, watch as, watch the, watch a, cover of, stack of, island of, jungle of,
-    crane to, crane its, desk job, bear to, bear with, mirror image, plant of, clock face
+    crane to, crane its, desk job, bear to, bear with, mirror image, plant of, clock face,
+    truck bed, with glasses, in glasses, his glasses, her glasses
     """.split(",")
 )
+# Names that are colours too, where one may stand: "in orange", "an orange and white cat".
+COLOURS = frozenset(
+    "orange peach plum lavender violet rose olive lime lemon cherry chestnut chocolate".split()
+)
+BEFORE_COLOURS = frozenset("in bright dark light pale".split())
 # Words that tell that a name is meant otherwise: a computer's mouse, the batter's plate.
 OTHER_TOPICS = {
+    "glass": frozenset("wearing wears wear".split()),
     "mouse": frozenset("computer keyboard laptop monitor desk cursor".split()),
     "plate": frozenset("baseball batter catcher umpire pitcher pitch".split()),
     "shower": frozenset("take taking takes took baby rain".split()),
@@ -49,8 +65,9 @@ SHE = frozenset("she her hers herself".split())
 
 @dataclass(kw_only=True, slots=True)
 class LexiconConfig:
-    """`lexicon`: "everyday" (1,200 picturable nouns), "world" (the procedural world), or a CSV file
-    with the columns name,category and, if wanted, group,number,plural,same_as,is_a.
+    """`lexicon`: "everyday" (1,200 picturable nouns), "wordnet" (3,100 from WordNet 3.0), "world"
+    (the procedural world), or a CSV file with the columns name,category and, if wanted,
+    group,number,plural,same_as,is_a.
 
     `within_group` draws from the nearest group of the category ("a bus" becomes "a truck"); off, it
     draws from the whole category, as the paper says ("a bus" may become "a submarine").
@@ -62,7 +79,8 @@ class LexiconConfig:
     def __post_init__(self) -> None:
         if not self.lexicon.strip():
             raise ConfigError(
-                "editor.lexicon='': is empty; use everyday, world, or the path of a CSV file"
+                "editor.lexicon='': is empty; "
+                "use everyday, wordnet, world, or the path of a CSV file"
             )
 
     def build(self) -> LexiconEditor:
@@ -78,7 +96,7 @@ class LexiconEditor:
 
         self._within_group = config.within_group
         self._table = Table(load(config.lexicon))
-        known = (EVERYDAY, WORLD)
+        known = (EVERYDAY, WORDNET, WORLD)
         name = config.lexicon if config.lexicon in known else Path(config.lexicon).name
         rows = [[getattr(entry, column) for column in COLUMNS] for entry in self._table.entries]
         digest = fingerprint(rows, config.within_group, VERSION, lemminflect.__version__)
@@ -182,8 +200,12 @@ def _other_use(tokens: Sequence[Token], present: Sequence[Span], span: Span) -> 
     after = words[span.end] if span.end < len(words) else ""
     if {f"{before} {noun}", f"{noun} {after}"} & OTHER_USES:
         return True
-    if noun == "orange" and after and (after in ("and", "or") or english.is_adjective(after)):
-        return True  # the colour
+    if noun in COLOURS and (
+        before in BEFORE_COLOURS
+        or after in ("and", "or")
+        or (after and english.is_adjective(after))
+    ):
+        return True
     if OTHER_TOPICS.get(span.entry.name, frozenset()) & set(words):
         return True
     return span.plural and any(

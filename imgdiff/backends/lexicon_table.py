@@ -12,7 +12,8 @@ from imgdiff.backends import english
 from imgdiff.backends.english import Token
 from imgdiff.core.errors import ConfigError, DataError
 
-EVERYDAY, WORLD = "everyday", "world"
+EVERYDAY, WORDNET, WORLD = "everyday", "wordnet", "world"
+DATA = Path(__file__).parent / "data"
 NUMBERS = ("count", "mass", "pair")
 COLUMNS = ("name", "category", "group", "number", "plural", "same_as", "is_a")
 
@@ -70,6 +71,14 @@ class Table:
             if not entry.same_as:
                 mine.append((entry, entry.head, self.line(entry)))
 
+    def named(self, words: Sequence[str]) -> tuple[Entry, int] | None:
+        """The longest name or plural that ends these lower-case words, and its number of words."""
+        for size in range(min(self._longest, len(words)), 0, -1):
+            found = self._forms.get(" ".join(words[len(words) - size :]))
+            if found:
+                return found[0], size
+        return None
+
     def line(self, entry: Entry) -> frozenset[str]:
         """What an entry is: its own name, its kind, the kind of that, and so on."""
         return self._lines[entry.thing]
@@ -121,7 +130,7 @@ class Table:
 
 
 def load(lexicon: str) -> tuple[Entry, ...]:
-    """Entries of `everyday`, `world` or a CSV file, checked."""
+    """Entries of `everyday`, `wordnet`, `world` or a CSV file, checked."""
     if lexicon == WORLD:
         from imgdiff.backends.world import world_lexicon
 
@@ -129,20 +138,20 @@ def load(lexicon: str) -> tuple[Entry, ...]:
             Entry(name=name, category=category, plural=english.plural_of(name))
             for name, category in world_lexicon().items()
         )
-    if lexicon == EVERYDAY:
-        return _everyday()
+    if lexicon in (EVERYDAY, WORDNET):
+        return _shipped(lexicon)
     path = Path(lexicon).expanduser()
     if not path.is_file():
         raise ConfigError(
             f"editor.lexicon={lexicon}: no such lexicon or file; "
-            "use everyday, world, or the path of a CSV file with the columns name,category"
+            "use everyday, wordnet, world, or the path of a CSV file with the columns name,category"
         )
     return _read(path)
 
 
 @functools.cache
-def _everyday() -> tuple[Entry, ...]:
-    return _read(Path(__file__).parent / "data" / "everyday.csv")
+def _shipped(name: str) -> tuple[Entry, ...]:
+    return _read(DATA / f"{name}.csv")
 
 
 def _read(path: Path) -> tuple[Entry, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import re
 from collections.abc import Sequence
@@ -11,10 +10,11 @@ from types import TracebackType
 
 from imgdiff.backends.checkpoints import Needed
 from imgdiff.backends.configs import EditingModelConfig
+from imgdiff.backends.edit_check import compare, fault
 from imgdiff.backends.protocols import Chat, Edited
 from imgdiff.core.errors import ConfigError
 
-VERSION = 1
+VERSION = 2
 
 
 class PromptProfile(str, enum.Enum):
@@ -56,11 +56,6 @@ _CHATTER = re.compile(
     r"|i'(m|ve|ll)"
     r"|as an ai|language model|new sentence|the sentence|this sentence|note|output|answer|edited"
     r"|instead of|explanation|let me|hope this)\b"
-)
-# Words that may change along with the noun.
-_AGREEMENT = frozenset(
-    """a an the is are was were has have do does its his her their it he she they him them himself
-    herself itself themselves this that these those some""".split()
 )
 
 
@@ -148,7 +143,8 @@ def judge(caption: str, answer: str, config: LlmEditorConfig) -> Edited:
     """The edited caption in an answer, or why there is none.
 
     Refusals: "empty answer"; "chatter" (talk about the task, or more than one sentence or line);
-    "too long"; "unchanged"; "rewritten" (more than one name changed, or nothing was exchanged).
+    "too long"; "unchanged"; "rewritten" (more than one name changed, or nothing was exchanged);
+    "not an object" (a colour, a verb, a number); "same thing" (its plural, a synonym, a kind).
     Words that stay keep the caption's own spelling, so that only the names differ.
     """
     if not config.checked:
@@ -176,7 +172,7 @@ def clean(answer: str) -> str:
     """An answer without end marks, text before the last `---`, bullets and quotes around it."""
     text = _LEFTOVERS.sub(" ", answer)
     text = text.rsplit("---", maxsplit=1)[-1].strip()
-    text = re.sub(r"^(?:[-*•]|\d+[.)])\s+", "", text)
+    text = re.sub(r"^(?:[-*•>#]+|\(?[\da-z][.)])\s+", "", text)
     quoted = _QUOTED.match(text)
     if quoted and not re.search(r"[\"\u201c\u201d]", quoted.group(1)):
         text = quoted.group(1)
@@ -192,7 +188,7 @@ def _is_chatter(caption: str, text: str) -> bool:
     own = {match.group() for match in _CHATTER.finditer(caption.lower())}
     if any(match.group() not in own for match in _CHATTER.finditer(text.lower())):
         return True
-    if "\n" in text or "->" in text or "→" in text:
+    if ("\n" in text and "\n" not in caption.strip()) or "->" in text or "→" in text:
         return True
     more_marks = any(text.count(mark) > caption.count(mark) for mark in (":", "(", "[", "{", "?"))
     return more_marks or _sentences(text) > max(1, _sentences(caption))
@@ -202,39 +198,14 @@ def _sentences(text: str) -> int:
     return len([part for part in re.split(r"[.!?]+(?:\s+|$)", text) if part.strip()])
 
 
-def _core(word: str) -> str:
-    """A word without case and surrounding punctuation, as two spellings are compared."""
-    return re.sub(r"^\W+|\W+$", "", word.lower().replace("\u2019", "'")) or word
-
-
 def _compare(caption: str, text: str, max_changed_words: int) -> Edited:
-    old, new = caption.split(), text.split()
-    matcher = difflib.SequenceMatcher(
-        a=[_core(word) for word in old], b=[_core(word) for word in new], autojunk=False
-    )
-    words: list[str] = []
-    exchanges: set[tuple[str, str]] = set()
-    for kind, old_from, old_to, new_from, new_to in matcher.get_opcodes():
-        if kind == "equal":
-            words += old[old_from:old_to]
-            continue
-        words += new[new_from:new_to]
-        gone = _content(old[old_from:old_to])
-        come = _content(new[new_from:new_to])
-        if max(len(gone), len(come)) > max_changed_words:
-            return _refused("rewritten")
-        if gone or come:
-            exchanges.add((" ".join(gone), " ".join(come)))
-    if not exchanges:
+    spelled, changes = compare(caption, text)
+    if not changes:
         return _refused("unchanged")
-    ((gone_name, come_name), *others) = sorted(exchanges)
-    if others or not gone_name or not come_name:
+    if max(len(words) for each in changes for words in (each.gone, each.come)) > max_changed_words:
         return _refused("rewritten")
-    return Edited(text=_ended_like(caption, " ".join(words)))
-
-
-def _content(words: Sequence[str]) -> list[str]:
-    return [_core(word) for word in words if _core(word) not in _AGREEMENT]
+    refusal = fault(caption, spelled, changes)
+    return _refused(refusal) if refusal else Edited(text=_ended_like(caption, spelled))
 
 
 def _ended_like(caption: str, text: str) -> str:

@@ -84,6 +84,8 @@ SMALL = {
         "a wooden park bench",
         "a wooden armchair",
     ),
+    "a modifier of two words": ("table,f\nbench,f\n", "A dining room table", "A bench"),
+    "the foot of it": ("mountain,n\nlake,n\n", "near the mountain base", "no known object"),
     "material stays": ("table,f\nchair,f\n", "a glass table", "a glass chair"),
     "first part of a compound": (TWO, "a dog house", "no known object"),
     "compound with a verb's look": ("train,v\ncar,v\n", "the train tracks", "no known object"),
@@ -255,6 +257,7 @@ def test_edits_of_world_captions_can_be_drawn() -> None:
         ("unicorn", "a"), ("university", "a"), ("European car", "a"), ("one-way street", "a"),
         ("uniform", "a"), ("ukulele", "a"), ("urinal", "a"), ("utility pole", "a"), ("ewe", "a"),
         ("SUV", "an"), ("RV", "an"), ("MP3 player", "an"), ("x-ray", "an"), ("8-year-old", "an"),
+        ("onesie", "a"), ("one-eyed cat", "a"), ("onion", "an"),
         ("TV", "a"), ("hot dog", "a"), ("horse", "a"), ("3d printer", "a"), ("ice cream", "an"),
         ("underpass", "an"), ("unusual cat", "an"), ("user", "a"), ("hero", "a"), ("", "a"),
     ],
@@ -321,7 +324,7 @@ def test_a_spreadsheet_export_is_read(tmp_path: Path) -> None:
 
 
 def test_wrong_settings(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"editor\.lexicon=''.*everyday, world"):
+    with pytest.raises(ConfigError, match=r"editor\.lexicon=''.*everyday, wordnet, world"):
         LexiconConfig(lexicon="")
     with pytest.raises(ConfigError, match=r"editor\.lexicon=nowhere.*no such lexicon or file"):
         LexiconConfig(lexicon="nowhere").build()
