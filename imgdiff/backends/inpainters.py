@@ -23,6 +23,7 @@ from imgdiff.core.geometry import box_from
 
 Mask = Bool[np.ndarray, "H W"]
 HALF = 0.5
+VAE_PX = 8
 
 
 @dataclass(kw_only=True, slots=True)
@@ -82,8 +83,11 @@ class SdxlInpaintConfig:
             )
         if not 0.0 <= self.guidance < math.inf:
             raise ConfigError(f"inpainter.guidance={self.guidance}: must be a number >= 0")
-        if self.size_px < 8 or self.size_px % 8:
-            raise ConfigError(f"inpainter.size_px={self.size_px}: must be a multiple of 8; 512")
+        if self.size_px < VAE_PX or self.size_px % VAE_PX:
+            raise ConfigError(
+                f"inpainter.size_px={self.size_px}: must be a positive multiple of {VAE_PX}, a "
+                "latent pixel of the VAE; 512 is the paper's"
+            )
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""

@@ -11,11 +11,13 @@ from typing import Any
 from imgdiff.backends.checkpoints import Needed
 from imgdiff.backends.composite import CompositeConfig
 from imgdiff.backends.configs import BlipConfig, ClipConfig, DescriberConfig, FastSamConfig
+from imgdiff.backends.inpainters import OpenCvInpaintConfig, SdxlInpaintConfig
 from imgdiff.backends.lexicon import LexiconConfig
 from imgdiff.backends.llm_editor import LlmEditorConfig, PromptProfile
 from imgdiff.backends.world import RenderConfig
 from imgdiff.backends.world_editor import WorldEditorConfig
 from imgdiff.core.errors import ConfigError
+from imgdiff.synth.removal_config import Edit, RemovalCheck, RemovalConfig
 from imgdiff.synth.selection import RegionsFrom, Rules
 from imgdiff.synth.sources import CocoSource, JsonSource, WorldSource
 from imgdiff.synth.wording import QUESTION, REGION_PROMPT, SENTENCE_PROMPT
@@ -94,6 +96,7 @@ class SynthConfig:
     """One synthesis run. Three fields hold whichever class their config group chose (required)."""
 
     seed: int = 0
+    edit: Edit = Edit.replace
     output_dir: str = "outputs/synth"
     store_dir: str = "outputs/store"  # scores and generated images, shared by all runs
     workers: int | None = None  # processes; None: one per core, at most 4
@@ -104,12 +107,14 @@ class SynthConfig:
     source: Any = "???"
     editor: Any = "???"
     generator: Any = "???"
+    inpainter: Any = "???"
     embedder: ClipConfig = field(default_factory=ClipConfig)
     segmenter: FastSamConfig = field(default_factory=FastSamConfig)
     matcher: BlipConfig = field(default_factory=BlipConfig)
     describer: DescriberConfig = field(default_factory=DescriberConfig)
     published: PublishedConfig = field(default_factory=PublishedConfig)
     rules: Rules = field(default_factory=Rules)
+    removal: RemovalConfig = field(default_factory=RemovalConfig)
     describe: DescribeConfig = field(default_factory=DescribeConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 
@@ -121,6 +126,8 @@ class SynthConfig:
         _check_choice("source", self.source, (WorldSource, CocoSource, JsonSource))
         _check_choice("editor", self.editor, (WorldEditorConfig, LexiconConfig, LlmEditorConfig))
         _check_choice("generator", self.generator, (RenderConfig, CompositeConfig))
+        _check_choice("inpainter", self.inpainter, (OpenCvInpaintConfig, SdxlInpaintConfig))
+        _check_prompt("removal.question", self.removal.question, "caption")
         if self.unit == "objects" and not isinstance(self.source, CocoSource):
             raise ConfigError(
                 "generator=composite needs photos with instance masks; add source=coco "
@@ -136,6 +143,11 @@ class SynthConfig:
             raise ConfigError(
                 "describe.by=truth needs rules.regions_from=truth: a segmented box has no record"
             )
+        if truth and self.edit.removes and self.unit != "objects":
+            raise ConfigError(
+                f"edit={self.edit.value} with rules.regions_from=truth needs masks on record, "
+                "which only generator=composite has; use it, or rules.regions_from=segmenter"
+            )
 
     @property
     def unit(self) -> str:
@@ -147,6 +159,11 @@ class SynthConfig:
         """How many worker processes to use."""
         return self.workers or min(4, os.cpu_count() or 1)
 
+    @property
+    def removes_annotated(self) -> bool:
+        """Whether what is removed are annotated objects, with the masks of their annotations."""
+        return self.edit.removes and self.rules.regions_from is RegionsFrom.truth
+
     def needed(self) -> list[Needed]:
         """Every checkpoint that this run may load."""
         wanted: list[Needed] = []
@@ -154,10 +171,17 @@ class SynthConfig:
             wanted.append(self.editor.needed())
         if self.stop_after is not StopAfter.export:
             return wanted
-        if self.rules.regions_from is RegionsFrom.segmenter:
-            wanted += [self.embedder.needed(), self.segmenter.needed(), self.matcher.needed()]
-        if DescribeBy.chat is self.describe.by or SentenceBy.chat is self.describe.sentence_by:
+        learned = self.rules.regions_from is RegionsFrom.segmenter
+        matched = self.edit.removes and self.removal.check is RemovalCheck.matcher
+        if learned:
+            wanted += [self.embedder.needed(), self.segmenter.needed()]
+        if matched or (learned and self.edit.replaces):
+            wanted.append(self.matcher.needed())
+        told = self.edit.replaces and self.describe.sentence_by is SentenceBy.chat
+        if told or self.describe.by is DescribeBy.chat:
             wanted.append(self.describer.needed())
+        if self.edit.removes and isinstance(self.inpainter, SdxlInpaintConfig):
+            wanted.append(self.inpainter.needed())
         return wanted
 
 
@@ -185,6 +209,9 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
 # `published` changes is seen in the settings of the editor and the matcher.
 SPEED_ONLY = frozenset({"workers", "overwrite", "output_dir", "store_dir", "published"})
 
+# Settings that change nothing where edit=replace, beside rules.removal.
+REMOVAL_ONLY = frozenset({"edit", "inpainter", "removal"})
+
 
 def register() -> None:
     """Put the schemas where `conf/` finds them (group `schema`)."""
@@ -196,6 +223,7 @@ def register() -> None:
         "source": {"world": WorldSource, "coco": CocoSource, "json": JsonSource},
         "editor": {"world": WorldEditorConfig, "lexicon": LexiconConfig, "llm": LlmEditorConfig},
         "generator": {"render": RenderConfig, "composite": CompositeConfig},
+        "inpainter": {"opencv": OpenCvInpaintConfig, "sdxl": SdxlInpaintConfig},
     }
     for group, choices in kinds.items():
         for name, node in choices.items():
