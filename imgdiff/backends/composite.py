@@ -33,8 +33,7 @@ VERSION = "composite-1"
 CACHED_LOOKS = 20_000  # 1.5 KB each
 DONOR_MARGIN_PX = 6  # of the donor's photo around its mask: the matte looks for edges there
 MIN_CONTEXT_PX = 40  # around the hole, to copy from; or half the object's size
-# Terms of the donor score beside the shape IoU, each at most about as large as what IoU leaves
-# open (0.6 to 1): kin and like scenes look plausible, an odd size does not.
+# Terms of the donor score, each at most about as large as what the shape IoU leaves open (0.6 to 1)
 KIN_BONUS, SCENE_BONUS, COVER_BONUS, SIZE_PENALTY, CHANCE = 0.35, 0.6, 0.2, 0.2, 0.1
 OVERSIZE = 1.04  # the donor is pasted a little larger, to cover the rim of the hole
 PASTE_TRIES = 5
@@ -46,8 +45,7 @@ LIMITS = (
     ("feather_px hole_margin_px", 1.0, 64.0),
     ("min_visible_change", 0.0, 255.0),
 )
-MOSTLY = 0.7
-SIZE_ROUNDS = 20
+MOSTLY, SIZE_ROUNDS = 0.7, 20
 SIZE_PRIOR = 2.0  # pretended observations of average size, so that rare categories stay near it
 
 
@@ -233,8 +231,8 @@ def _corner(cut: Box, place: Box, width: int, height: int) -> tuple[int, int]:
 class CompositeGenerator:
     """Draws the pair of a `CaptionPair` that names a photo object; its texts are not read.
 
-    The result depends on the pair's photo object, its seed and the folder. Photos are not part of
-    `identity` (that would read them all): a folder whose photos change needs a new name.
+    A result depends on photo object, seed and folder. Photos are not in `identity`, which would
+    read them all: a folder whose photos change needs a new name.
     """
 
     def __init__(self, config: CompositeConfig) -> None:
@@ -292,10 +290,12 @@ class CompositeGenerator:
             refusal = drawn
         return refusal
 
-    def target(self, pair: CaptionPair) -> coco.AnnotatedObject | Refusal:
-        """The object that a pair names, or why it cannot be edited."""
-        place = self._find(pair)
-        return self._unsuitable(*place) or self._pool(place[0]).objects[place[1]]
+    def target(self, pair: CaptionPair) -> list[coco.AnnotatedObject] | Refusal:
+        """The object that a pair names, then the others of its photo; or why it is no target."""
+        split, n = self._find(pair)
+        pool = self._pool(split)
+        order = sorted(pool.members[int(pool.photo_N[n])], key=lambda m: m != n)
+        return self._unsuitable(split, n) or [pool.objects[m] for m in order]
 
     def _find(self, pair: CaptionPair) -> tuple[str, int]:
         if pair.photo is None:

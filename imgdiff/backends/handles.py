@@ -84,9 +84,10 @@ class InpainterHandle(Handle[Inpaints]):
         images: Sequence[Image.Image],
         masks: Sequence[Bool[np.ndarray, "H W"]],
         seeds: Sequence[int],
+        avoid: Sequence[Bool[np.ndarray, "H W"] | None],
     ) -> list[Image.Image]:
         """As `Inpaints.inpaint`."""
-        return self._model().inpaint(images, masks, seeds)
+        return self._model().inpaint(images, masks, seeds, avoid)
 
 
 class EmbedderHandle(Handle[Embeds]):

@@ -49,9 +49,16 @@ class SdxlInpainter:
         self._config = config
 
     def inpaint(
-        self, images: Sequence[Image.Image], masks: Sequence[Mask], seeds: Sequence[int]
+        self,
+        images: Sequence[Image.Image],
+        masks: Sequence[Mask],
+        seeds: Sequence[int],
+        avoid: Sequence[Mask | None],
     ) -> list[Image.Image]:
-        """As `Inpaints.inpaint`; the model sees a square, so both are stretched to one and back."""
+        """As `Inpaints.inpaint`; the model sees a square, so both are stretched to one and back.
+
+        `avoid` is not read: nothing is copied.
+        """
         items = list(zip(images, masks, seeds, strict=True))
         painted: list[Image.Image] = []
         for batch, count in fixed_batches(items, self._config.batch_size):

@@ -24,6 +24,7 @@ from imgdiff.core.geometry import box_from
 Mask = Bool[np.ndarray, "H W"]
 HALF = 0.5
 VAE_PX = 8
+ENOUGH = 0.1  # of the hole's size, to copy from
 
 
 @dataclass(kw_only=True, slots=True)
@@ -121,14 +122,17 @@ class PatchInpainter:
         self._context_px = config.context_px
 
     def inpaint(
-        self, images: Sequence[Image.Image], masks: Sequence[Mask], seeds: Sequence[int]
+        self,
+        images: Sequence[Image.Image],
+        masks: Sequence[Mask],
+        seeds: Sequence[int],
+        avoid: Sequence[Mask | None],
     ) -> list[Image.Image]:
         """As `Inpaints.inpaint`."""
-        return [
-            self._fill(image, mask) for image, mask, _ in zip(images, masks, seeds, strict=True)
-        ]
+        items = zip(images, masks, seeds, avoid, strict=True)
+        return [self._fill(image, mask, alike) for image, mask, _, alike in items]
 
-    def _fill(self, image: Image.Image, mask_HW: Mask) -> Image.Image:
+    def _fill(self, image: Image.Image, mask_HW: Mask, alike_HW: Mask | None) -> Image.Image:
         from imgdiff.backends import coco
         from imgdiff.backends import inpaint_cv as cv
 
@@ -140,9 +144,21 @@ class PatchInpainter:
         around = box.grown(reach).clipped_to(image.width, image.height)
         x0, y0, x1, y1 = coco.pixel_window(around)
         hole_HW = np.ascontiguousarray(mask_HW[y0:y1, x0:x1])
+        hidden_HW = np.zeros_like(hole_HW)
+        if alike_HW is not None:
+            hidden_HW = _avoidable(hole_HW, alike_HW[y0:y1, x0:x1])
         window_HW3 = np.ascontiguousarray(photo_HW3[y0:y1, x0:x1])
-        photo_HW3[y0:y1, x0:x1] = cv.fill_hole(window_HW3, hole_HW, np.zeros_like(hole_HW))
+        # What is hidden is a hole that nobody will see: nothing is copied from it.
+        filled_HW3 = cv.fill_hole(window_HW3, hole_HW | hidden_HW, hidden_HW)
+        photo_HW3[y0:y1, x0:x1][hole_HW] = filled_HW3[hole_HW]
         return Image.fromarray(photo_HW3)
+
+
+def _avoidable(hole_HW: Mask, alike_HW: Mask) -> Mask:
+    """What not to copy from, unless too little would be left."""
+    hidden_HW = np.asarray(alike_HW & ~hole_HW)
+    left = int((~hole_HW & ~hidden_HW).sum())
+    return hidden_HW if left >= ENOUGH * hole_HW.sum() else np.zeros_like(hole_HW)
 
 
 def grown_mask(mask_HW: Mask, radius_px: int) -> Mask:

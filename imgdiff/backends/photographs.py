@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 from typing_extensions import Self
 
+from imgdiff.backends.coco import AnnotatedObject, pixel_window
 from imgdiff.backends.composite import CompositeConfig, CompositeGenerator, tight
 from imgdiff.backends.protocols import Photographed, Refusal
 from imgdiff.core.errors import DataError
+from imgdiff.core.geometry import Box
 from imgdiff.core.records import CaptionPair
 
 VERSION = "photographs-1"
+Mask = Bool[np.ndarray, "H W"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +61,36 @@ class PhotoObjects:
         return [self._show(pair) for pair in pairs]
 
     def _show(self, pair: CaptionPair) -> Photographed | Refusal:
-        item = self._objects.target(pair)
-        if isinstance(item, Refusal):
-            return item
+        found = self._objects.target(pair)
+        if isinstance(found, Refusal):
+            return found
+        item, others = found[0], found[1:]
         width, height = item.outline.width, item.outline.height
         try:
             pixels_HW3 = self._objects.photo(item.photo.image_file, width, height)
         except DataError as error:
             return Refusal(reason="photo cannot be read", detail=str(error))
+        box = tight(item)
+        alike = [other for other in others if other.category == item.category]
+        alike_HW = _together(alike, width, height)
         return Photographed(
             image=Image.fromarray(np.array(pixels_HW3)),
             name=item.category,
-            box=tight(item),
+            box=box,
             mask=item.outline.mask(0, 0, width, height),
+            alike=alike_HW,
+            same_kind=float(alike_HW[_rows_and_columns(box)].mean()),
         )
+
+
+def _together(objects: Sequence[AnnotatedObject], width: int, height: int) -> Mask:
+    """Every pixel of these objects; crowds count."""
+    marks_HW = np.zeros((height, width), dtype=bool)
+    for item in objects:
+        marks_HW |= item.outline.mask(0, 0, width, height)
+    return marks_HW
+
+
+def _rows_and_columns(box: Box) -> tuple[slice, slice]:
+    left, top, right, bottom = pixel_window(box)
+    return slice(top, bottom), slice(left, right)

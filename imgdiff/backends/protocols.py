@@ -86,12 +86,18 @@ class PairGenerator(Backend, Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Photographed:
-    """A photo and one annotated object of it: its category, tight box and mask."""
+    """A photo and one annotated object of it: its category, tight box and mask.
+
+    `alike` marks the other objects of its category; `same_kind` is the share of the box that they
+    cover.
+    """
 
     image: Image.Image
     name: str
     box: Box
     mask: Bool[np.ndarray, "H W"]
+    alike: Bool[np.ndarray, "H W"]
+    same_kind: float
 
 
 @runtime_checkable
@@ -142,10 +148,12 @@ class Inpaints(Protocol):
         images: Sequence[Image.Image],
         masks: Sequence[Bool[np.ndarray, "H W"]],
         seeds: Sequence[int],
+        avoid: Sequence[Bool[np.ndarray, "H W"] | None],
     ) -> list[Image.Image]:
         """Each image painted anew inside its mask, at its own size; the rest may change as well.
 
-        A mask marks at least one pixel and not all; result k depends on item k alone.
+        A mask marks at least one pixel and not all; result k depends on item k alone. `avoid`
+        marks others of the same kind, which must not be copied into the hole (None: not known).
         """
 
 

@@ -141,7 +141,11 @@ def photograph_objects(states: list[ItemState], tools: Tools) -> None:
             continue
         held = row["object"]
         state.annotated = AnnotatedMask(
-            name=held["name"], box=box_from(held["box"]), runs=held["runs"]
+            name=held["name"],
+            box=box_from(held["box"]),
+            runs=held["runs"],
+            alike=held["alike"],
+            same_kind=held["same_kind"],
         )
         if state.images is None:
             _take_pair(state, row)
@@ -169,6 +173,8 @@ def _keep_photo(
             "name": shown.name,
             "box": list(shown.box.as_tuple()),
             "runs": runs_of(shown.mask),
+            "alike": runs_of(shown.alike),
+            "same_kind": round(shown.same_kind, 4),
         },
     }
 

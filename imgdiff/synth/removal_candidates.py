@@ -42,13 +42,15 @@ def propose_removals(states: list[ItemState], tools: Tools) -> None:
             item.reject("propose", "box without a pixel", str(item.box.as_tuple()))
         elif verdict is not None:
             item.reject("propose", verdict.replace("region", "object"))
+        elif item.record is not None and item.record.same_kind > rules.max_same_kind:
+            item.reject("propose", "another of its kind in the box", item.record.name)
 
 
 def _propose_annotated(states: Sequence[ItemState]) -> None:
     for state in open_items(states):
         if state.annotated is not None:
             _add(state, Side.LEFT, [state.annotated.box])
-            state.removals[-1].name = state.annotated.name
+            state.removals[-1].record = state.annotated
             state.removals[-1].runs = state.annotated.runs
 
 

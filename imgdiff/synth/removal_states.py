@@ -60,11 +60,16 @@ def inpainted_from(row: dict[str, Any]) -> Inpainted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnotatedMask:
-    """The object of a photo that a record names, with its box and mask."""
+    """The object of a photo that a record names, with its box and mask.
+
+    `alike` are the pixels of others of its name, `same_kind` the share of the box they cover.
+    """
 
     name: str
     box: Box
     runs: Runs
+    alike: Runs
+    same_kind: float
 
 
 @dataclass(kw_only=True)
@@ -76,7 +81,7 @@ class RemovalState:
     side: Side  # the image it was found in
     box: Box
     original: Stored
-    name: str | None = None  # on record; None where a segmenter proposed the box
+    record: AnnotatedMask | None = None  # None where a segmenter proposed the box
     crop_similarity: float | None = None
     runs: Runs | None = None  # of the mask, before it is grown
     seed: int | None = None
@@ -94,3 +99,9 @@ class RemovalState:
         """The mask as pixels."""
         assert self.runs is not None
         return mask_of(self.runs, self.original.width, self.original.height)
+
+    def alike(self) -> Bool[np.ndarray, "H W"] | None:
+        """The pixels of others of its kind where they are on record."""
+        if self.record is None:
+            return None
+        return mask_of(self.record.alike, self.original.width, self.original.height)

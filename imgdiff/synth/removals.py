@@ -67,7 +67,8 @@ def _how(tools: Tools) -> tuple[object, ...]:
 
 
 def _painting(item: RemovalState) -> str:
-    return fingerprint(item.original.id, item.runs, item.seed)
+    alike = item.record.alike if item.record is not None else None
+    return fingerprint(item.original.id, item.runs, alike, item.seed)
 
 
 def _painted(items: Sequence[RemovalState], tools: Tools) -> list[dict[str, object]]:
@@ -83,7 +84,8 @@ def _painted(items: Sequence[RemovalState], tools: Tools) -> list[dict[str, obje
     images = [image for _, image, _ in asked]
     holes = [hole for _, _, hole in asked]
     seeds = [item.seed or 0 for item, _, _ in asked]
-    made = tools.backends.inpainter.inpaint(images, holes, seeds) if asked else []
+    avoid = [item.alike() for item, _, _ in asked]
+    made = tools.backends.inpainter.inpaint(images, holes, seeds, avoid) if asked else []
     for (item, image, hole), painted in zip(asked, made, strict=True):
         final = painted
         if settings.paste_back:
@@ -125,7 +127,7 @@ def describe_removals(states: list[ItemState], tools: Tools) -> None:
     waiting = [item for _, item in open_removals(states)]
     if config.by is DescribeBy.truth:
         for item in waiting:
-            item.content = truthful_content(item.name or "")
+            item.content = truthful_content(item.record.name if item.record else "")
         return
 
     def compute(items: Sequence[tuple[Stored, str]]) -> list[str]:

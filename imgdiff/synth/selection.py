@@ -97,6 +97,7 @@ class RemovalRules:
     max_per_side: int | None = 3
     min_area: float = 0.0025  # of the box, as a fraction of the image
     max_area: float = 0.35
+    max_same_kind: float = 0.1  # share of the box under others of its name, where on record
     max_mask: float = 0.9  # share of the image that the grown mask may cover
     min_change: float = 12.0  # mean grey levels within the mask; below it nobody would notice
     original_match: Interval = field(default_factory=lambda: Interval(at_least=0.35))
@@ -108,7 +109,7 @@ class RemovalRules:
             interval: Interval = getattr(self, key)
             if fault := interval.fault():
                 raise ConfigError(f"rules.removal.{key} ({interval.describe()}): {fault}")
-        for key in ("max_iou", "max_mask"):
+        for key in ("max_iou", "max_mask", "max_same_kind"):
             if not 0.0 <= getattr(self, key) <= 1.0:
                 raise ConfigError(f"rules.removal.{key}={getattr(self, key)}: must lie in [0, 1]")
         if not 0.0 <= self.min_area <= self.max_area <= 1.0:
