@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 from typing_extensions import Self
@@ -35,6 +35,7 @@ from imgdiff.synth.config import SynthConfig
 T = TypeVar("T")
 
 
+@runtime_checkable
 class _Buildable(Protocol):
     def build(self) -> Any:
         """A light handle."""

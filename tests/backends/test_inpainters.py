@@ -133,9 +133,9 @@ def test_sdxl_paints_by_its_seed_and_by_nothing_beside_it(checkpoint):
         assert isinstance(inpainter, Inpainter)
         images, masks = [image, other, image], [mask, whole, mask]
         together = inpainter.inpaint(images, masks, [5, 6, 7], [None] * 3)
-        alone = [
-            inpainter.inpaint([images[k]], [masks[k]], [5 + k], [None])[0] for k in (2, 1, 0)
-        ][::-1]
+        alone = [inpainter.inpaint([images[k]], [masks[k]], [5 + k], [None])[0] for k in (2, 1, 0)][
+            ::-1
+        ]
     assert [made.size for made in together] == [(96, 64), (70, 50), (96, 64)]
     for one, same in zip(alone, together, strict=True):
         assert np.array_equal(np.asarray(one), np.asarray(same))
