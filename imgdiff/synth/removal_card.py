@@ -62,13 +62,13 @@ def _picture(row: Mapping[str, Any], store: Path) -> str:
     except DataError as error:
         return f'<figure><p class="absent">{escaped(error)}</p></figure>'
     size = shown_size(*original.size)
-    outlined = _outlined(original.resize(size, Image.Resampling.LANCZOS), row, original.size)
-    boxes = [{**row, "kept": row["kept"]}]
-    marked = [draw_boxes(image, boxes, size) for image in (outlined, painted)]
+    large = original.resize(size, Image.Resampling.LANCZOS)
+    before = outlined(large, row, original.size)
+    marked = [draw_boxes(image, [row], size) for image in (before, painted)]
     return figure(marked, original.size, [], escaped(f"before and after: {row['content'] or ''}"))
 
 
-def _outlined(image: Image.Image, row: Mapping[str, Any], frame: tuple[int, int]) -> Image.Image:
+def outlined(image: Image.Image, row: Mapping[str, Any], frame: tuple[int, int]) -> Image.Image:
     """The enlarged image with a line along the mask's border."""
     counts = json.loads(row["mask"])["counts"]
     small = Image.fromarray(mask_of(counts, *frame).astype(np.uint8) * 255)
