@@ -126,11 +126,16 @@ def _verdict(level: str, stage: str, reason: str) -> str:
 
 def _top(funnel: dict[str, Any], groups: Sequence[_Group]) -> str:
     titles = {"items": "Captions and pairs", "regions": "Regions", "removals": "Objects to remove"}
-    shown = [level for level in titles if level != "removals" or funnel.get(level)]
+    removes = "removals" in funnel
+    shown = [
+        level
+        for level in titles
+        if level == "items" or funnel.get(level) or (level == "regions" and not removes)
+    ]
     proposed = {level: funnel[level][0]["in"] if funnel[level] else 0 for level in shown}
     tiles = (
         ("captions in", proposed["items"]),
-        ("regions proposed", proposed["regions"]),
+        *((("regions proposed", proposed["regions"]),) if "regions" in proposed else ()),
         *((("objects to remove", proposed["removals"]),) if "removals" in proposed else ()),
         ("pairs with samples", funnel["pairs_with_samples"]),
         ("samples out", funnel["samples"]),

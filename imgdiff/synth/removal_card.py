@@ -62,9 +62,8 @@ def _picture(row: Mapping[str, Any], store: Path) -> str:
     except DataError as error:
         return f'<figure><p class="absent">{escaped(error)}</p></figure>'
     size = shown_size(*original.size)
-    large = original.resize(size, Image.Resampling.LANCZOS)
-    before = outlined(large, row, original.size)
-    marked = [draw_boxes(image, [row], size) for image in (before, painted)]
+    marked = [draw_boxes(image, [row], size) for image in (original, painted)]
+    marked[0] = outlined(marked[0], row, original.size)
     return figure(marked, original.size, [], escaped(f"before and after: {row['content'] or ''}"))
 
 

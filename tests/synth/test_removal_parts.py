@@ -1,6 +1,9 @@
 """Object removal piece by piece: hand-made cases of selection, masks, audit and the card."""
 
+import base64
+import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +199,14 @@ def test_the_card_shows_mask_question_and_answer_and_escapes_text(tmp_path):
     assert "<b>B</b> (the object is shown right)" in page
     assert "0.500 | 0.100" in page
     assert "50 grey levels" in page
-    assert "data:image/jpeg;base64," in page
+    encoded = re.search(r"base64,([^\"]+)", page)
+    assert encoded
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded[1])))).astype(int)
+    assert picture.shape == (300, 620, 3)  # enlarged three times
+    for offset in (0, 320):  # the box, drawn just outside 30..90
+        for x, y in ((28, 60), (91, 60), (60, 28), (60, 91)):
+            red, green, blue = picture[y, offset + x]
+            assert red > 180 > 90 > max(green, blue)
 
 
 def test_a_card_without_its_image_says_so(tmp_path):
