@@ -33,6 +33,8 @@ OPEN = (
     "rules.match.above=null", "rules.crop_similarity.below=null",
     "rules.content_similarity.below=null", "rules.content_match.above=null",
     "rules.max_iou=1.0", "rules.max_candidates=null", "rules.max_regions=null",
+    "edit=both", "rules.removal.original_match.at_least=null",
+    "rules.removal.inpainted_match.at_most=null", "rules.removal.max_per_side=null",
 )  # fmt: skip
 
 
@@ -85,11 +87,33 @@ def thresholds() -> list[tuple[str, float, float, str]]:
             _column(wrong, "content_similarity"),
         ),
         "content_match.above": (misfits, fits),
+        "removal.crop_similarity.below": (
+            _column(right, "crop_similarity"),
+            _column(wrong, "crop_similarity"),
+        ),
+        **_removal_cases(kept_layout),
     }
     return [
-        (key, *cut(low, high, keeps_high=key.endswith("above")))
+        (key, *cut(low, high, keeps_high=key.endswith(("above", "at_least"))))
         for key, (low, high) in cases.items()
     ]
+
+
+def _removal_cases(kept_layout: set[str]) -> dict[str, tuple[list[float], list[float]]]:
+    """Crops that do not show what the description names, and crops that do."""
+    there: list[float] = []
+    absent: list[float] = []
+    gone: list[float] = []
+    for row in pq.read_table(OUTPUT / "removals.parquet").to_pylist():
+        if row["match_original"] is None or row["pair_id"] not in kept_layout:
+            continue
+        right = row["box_right"] and names(row["content"], row["true_name"])
+        (there if right else absent).append(row["match_original"])
+        gone += [row["match_inpainted"]] if right else []
+    return {
+        "removal.original_match.at_least": (absent + gone, there),
+        "removal.inpainted_match.at_most": (gone, there),
+    }
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> list[float]:
@@ -137,8 +161,9 @@ def placed(text: str, key: str, value: float) -> str:
     """The profile's text with one number replaced, comments kept."""
     if not np.isfinite(value):
         return text
-    name, end = key.split(".")
-    return re.sub(rf"(?m)^({name}:.*\b{end}: )[-0-9.]+", rf"\g<1>{value}", text)
+    *parents, name, end = key.split(".")
+    indent = "  " * len(parents)
+    return re.sub(rf"(?m)^({indent}{name}:.*\b{end}: )[-0-9.]+", rf"\g<1>{value}", text)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,7 @@ VERSION = "composite-1"
 CACHED_LOOKS = 20_000  # 1.5 KB each
 DONOR_MARGIN_PX = 6  # of the donor's photo around its mask: the matte looks for edges there
 MIN_CONTEXT_PX = 40  # around the hole, to copy from; or half the object's size
-# Terms of the donor score beside the shape IoU, each at most about as large as what IoU leaves
-# open (0.6 to 1): kin and like scenes look plausible, an odd size does not.
+# Terms of the donor score, each at most about as large as what the shape IoU leaves open (0.6 to 1)
 KIN_BONUS, SCENE_BONUS, COVER_BONUS, SIZE_PENALTY, CHANCE = 0.35, 0.6, 0.2, 0.2, 0.1
 OVERSIZE = 1.04  # the donor is pasted a little larger, to cover the rim of the hole
 PASTE_TRIES = 5
@@ -46,8 +45,7 @@ LIMITS = (
     ("feather_px hole_margin_px", 1.0, 64.0),
     ("min_visible_change", 0.0, 255.0),
 )
-MOSTLY = 0.7
-SIZE_ROUNDS = 20
+MOSTLY, SIZE_ROUNDS = 0.7, 20
 SIZE_PRIOR = 2.0  # pretended observations of average size, so that rare categories stay near it
 
 
@@ -210,20 +208,16 @@ def _numbered(names: Sequence[str]) -> Int[np.ndarray, " N"]:
     return np.asarray(np.unique(np.array(names, dtype=str), return_inverse=True)[1])
 
 
-def _tight(item: coco.AnnotatedObject) -> Box:
+def tight(item: coco.AnnotatedObject) -> Box:
+    """The box of the mask's pixels."""
     window = coco.pixel_window(item.box.grown(1))
     box = coco.mask_box(item.outline.mask(*window))
-    return item.box if box is None else _moved(box, window[0], window[1])
+    return item.box if box is None else box.moved(window[0], window[1])
 
 
 def _share_inside(inner: Box, outer: Box) -> float:
     overlap = inner.iou(outer)
     return overlap / (1.0 + overlap) * (inner.area + outer.area) / max(inner.area, 1.0)
-
-
-def _moved(box: Box, right: float, down: float) -> Box:
-    left, top, far, end = box.as_tuple()
-    return Box(left=left + right, top=top + down, right=far + right, bottom=end + down)
 
 
 def _corner(cut: Box, place: Box, width: int, height: int) -> tuple[int, int]:
@@ -237,8 +231,8 @@ def _corner(cut: Box, place: Box, width: int, height: int) -> tuple[int, int]:
 class CompositeGenerator:
     """Draws the pair of a `CaptionPair` that names a photo object; its texts are not read.
 
-    The result depends on the pair's photo object, its seed and the folder. Photos are not part of
-    `identity` (that would read them all): a folder whose photos change needs a new name.
+    A result depends on photo object, seed and folder. Photos are not in `identity`, which would
+    read them all: a folder whose photos change needs a new name.
     """
 
     def __init__(self, config: CompositeConfig) -> None:
@@ -246,13 +240,13 @@ class CompositeGenerator:
         self._root = config.root
         self._pool = lru_cache(maxsize=None)(self._read_pool)
         self._look = lru_cache(maxsize=CACHED_LOOKS)(lambda split, n: self._pool(split).look(n))
-        self._photo = lru_cache(maxsize=config.cached_photos)(self._read_photo)
+        self.photo = lru_cache(maxsize=config.cached_photos)(self._read_photo)
 
     @property
     def identity(self) -> str:
         """Version, and a hash of the annotation files and of the settings that change output."""
-        same_output = {"root", "cached_photos"}
-        settings = {k: v for k, v in asdict(self._cfg).items() if k not in same_output}
+        settings = asdict(self._cfg)
+        del settings["root"], settings["cached_photos"]  # they change no pixel
         files = {}
         for split in coco.splits_of(self._root, "instances"):
             content = (Path(self._root) / "annotations" / f"instances_{split}.json").read_bytes()
@@ -260,7 +254,7 @@ class CompositeGenerator:
         return f"{VERSION}:{fingerprint(settings, files)}"
 
     def __enter__(self) -> Self:
-        """Nothing to load: annotations are read when a pair first needs their split."""
+        """Nothing to load: annotations are read when first needed."""
         return self
 
     def __exit__(
@@ -270,7 +264,7 @@ class CompositeGenerator:
         trace: TracebackType | None,
     ) -> None:
         """Forget annotations, masks and photos."""
-        for cache in (self._pool, self._look, self._photo):
+        for cache in (self._pool, self._look, self.photo):
             cache.cache_clear()
 
     def generate(self, pairs: Sequence[CaptionPair]) -> list[DrawnPair | Refusal]:
@@ -286,8 +280,7 @@ class CompositeGenerator:
     def _draw(self, pair: CaptionPair) -> DrawnPair | Refusal:
         split, n = self._find(pair)
         pool = self._pool(split)
-        refusal = self._unsuitable(split, n)
-        if refusal is not None:
+        if (refusal := self._unsuitable(split, n)) is not None:
             return refusal
         refusal = Refusal(reason="no donor of like size and shape", detail=pool.objects[n].category)
         for donor in self._donors(split, n, pair.seed)[:PASTE_TRIES]:
@@ -296,6 +289,13 @@ class CompositeGenerator:
                 return drawn
             refusal = drawn
         return refusal
+
+    def target(self, pair: CaptionPair) -> list[coco.AnnotatedObject] | Refusal:
+        """The object that a pair names, then the others of its photo; or why it is no target."""
+        split, n = self._find(pair)
+        pool = self._pool(split)
+        order = sorted(pool.members[int(pool.photo_N[n])], key=lambda m: m != n)
+        return self._unsuitable(split, n) or [pool.objects[m] for m in order]
 
     def _find(self, pair: CaptionPair) -> tuple[str, int]:
         if pair.photo is None:
@@ -350,7 +350,7 @@ class CompositeGenerator:
         """The pair with the donor in the target's place, unless nobody would see the edit."""
         try:
             photo_HW3, donor_HW3 = (
-                self._photo(item.photo.image_file, item.outline.width, item.outline.height)
+                self.photo(item.photo.image_file, item.outline.width, item.outline.height)
                 for item in (target, donor)
             )
         except DataError as error:
@@ -361,7 +361,7 @@ class CompositeGenerator:
         change_made = Change(
             left_name=target.category,
             right_name=donor.category,
-            left_box=_tight(target),
+            left_box=tight(target),
             right_box=right_box,
         )
         return DrawnPair(
@@ -397,4 +397,4 @@ class CompositeGenerator:
         change = np.abs(after_HW3[hole_HW].astype(np.int16) - before_HW3[hole_HW]).mean()
         right_HW3 = photo_HW3.copy()
         right_HW3[y0:y1, x0:x1] = after_HW3
-        return right_HW3, _moved(cut_box, left, top).clipped_to(width, height), float(change)
+        return right_HW3, cut_box.moved(left, top).clipped_to(width, height), float(change)

@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from imgdiff.backends.checkpoints import Needed, content_identity, locate
-from imgdiff.backends.handles import ChatHandle, EmbedderHandle, MatcherHandle, SegmenterHandle
-from imgdiff.backends.protocols import Chats, Embeds, Matches, Segments
+from imgdiff.backends.handles import (
+    ChatHandle,
+    EmbedderHandle,
+    MatcherHandle,
+    SegmenterHandle,
+    SegmentsAndMasks,
+)
+from imgdiff.backends.protocols import Chats, Embeds, Matches
 from imgdiff.core.errors import BackendError, ConfigError
 
 
@@ -89,7 +95,7 @@ class FastSamConfig:
         """The backend; loads nothing before it is entered."""
         return SegmenterHandle(self.identity, self._open)
 
-    def _open(self) -> Segments:
+    def _open(self) -> SegmentsAndMasks:
         from imgdiff.backends.fastsam import FastSam
 
         return FastSam(self)

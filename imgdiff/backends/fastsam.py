@@ -1,4 +1,4 @@
-"""FastSAM (YOLOv8-seg, arXiv 2306.12156) as a `Segmenter`, through ultralytics.
+"""FastSAM (YOLOv8-seg, arXiv 2306.12156) as a `Masker`, through ultralytics.
 
 ultralytics is licensed AGPL-3.0. This module and `imgdiff/mini/build/fastsam.py` are the only ones
 that import it, inside functions, so that nothing else of imgdiff loads it.
@@ -18,12 +18,13 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from imgdiff.backends.checkpoints import fixed_batches
@@ -34,6 +35,7 @@ from imgdiff.core.geometry import Box, box_from
 from imgdiff.core.images import to_rgb
 
 MASKS_AT_ONCE = 32
+SAME_PX = 1e-3  # between a box as it was given and as it was stored
 WHOLE_IMAGE_IOU = 0.9  # of FastSAM: a box this close to the image becomes the image
 _OFFLINE = {
     "YOLO_OFFLINE": "1",  # no connection is tried
@@ -87,10 +89,20 @@ def load_ultralytics() -> None:
         torch.set_printoptions(profile="default")
 
 
-class FastSam:
-    """FastSAM; it `Segments`. Runs in float32, on a GPU where there is one.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Detected:
+    """The network's answer for one image, after suppression and before the last steps."""
 
-    What changes a box here raises `FastSamConfig.VERSION`.
+    rows: Float[torch.Tensor, "N D"]  # box in the padded frame, score, class, mask coefficients
+    proto: Float[torch.Tensor, "K P Q"]
+    padded: tuple[int, int]  # height, width
+    frame: tuple[int, int]  # height, width of the image
+
+
+class FastSam:
+    """FastSAM; it `Segments` and `Masks`. Runs in float32, on a GPU where there is one.
+
+    What changes a box or mask here raises `FastSamConfig.VERSION`.
     """
 
     def __init__(self, config: FastSamConfig) -> None:
@@ -118,12 +130,30 @@ class FastSam:
         stride, as ultralytics does for one image; images of one padded shape share batches.
         """
         found: list[list[Box]] = [[] for _ in images]
+        for index, detected in self._detections(images):
+            found[index] = self._boxes(detected)[1]
+        return found
+
+    def masks(
+        self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]
+    ) -> list[list[Bool[np.ndarray, "H W"]]]:
+        """The mask of each box at the image's size, as `retina_masks=True` of ultralytics.
+
+        Only the masks of `boxes` are made (a detector may find 300 in an image). BackendError for
+        a box that `segment` does not give.
+        """
+        made: list[list[Bool[np.ndarray, "H W"]]] = [[] for _ in images]
+        asked = [index for index, wanted in enumerate(boxes) if wanted]
+        for place, detected in self._detections([images[index] for index in asked]):
+            made[asked[place]] = self._masks_of(detected, boxes[asked[place]])
+        return made
+
+    def _detections(self, images: Sequence[Image.Image]) -> Iterator[tuple[int, _Detected]]:
+        """(index of an image, what was found in it), in no fixed order."""
         for indices in self._by_padded_shape(images):
             for batch, count in fixed_batches(indices, self._config.batch_size):
-                boxes = self._detect([images[index] for index in batch])
-                for index, of_image in zip(batch[:count], boxes, strict=False):
-                    found[index] = of_image
-        return found
+                detected = self._detect([images[index] for index in batch])
+                yield from zip(batch[:count], detected, strict=False)
 
     def _by_padded_shape(self, images: Sequence[Image.Image]) -> list[list[int]]:
         letterbox = self._letterbox()
@@ -143,8 +173,8 @@ class FastSam:
         side = math.ceil(self._config.image_size / stride) * stride
         return LetterBox((side, side), auto=True, stride=stride)
 
-    def _detect(self, images: Sequence[Image.Image]) -> list[list[Box]]:
-        """Boxes of one full batch, whose images have one padded shape."""
+    def _detect(self, images: Sequence[Image.Image]) -> list[_Detected]:
+        """Detections of one full batch, whose images have one padded shape."""
         from ultralytics.utils import nms
 
         letterbox = self._letterbox()
@@ -160,10 +190,11 @@ class FastSam:
                 nc=len(self._network.names),
                 max_time_img=math.inf,
             )
-            return [
-                self._finish(rows, proto, batch_NCHW.shape[2:], image.size)
-                for rows, proto, image in zip(candidates, protos, images, strict=True)
-            ]
+        padded = (batch_NCHW.shape[2], batch_NCHW.shape[3])
+        return [
+            _Detected(rows=rows, proto=proto, padded=padded, frame=(image.height, image.width))
+            for rows, proto, image in zip(candidates, protos, images, strict=True)
+        ]
 
     def _pixels(self, image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
         """Pixels in the order in which the network takes its channels for red, green, blue."""
@@ -172,30 +203,51 @@ class FastSam:
             return np.ascontiguousarray(rgb[..., ::-1])
         return rgb
 
-    def _finish(
-        self,
-        rows: Float[torch.Tensor, "N D"],
-        proto: Float[torch.Tensor, "K P Q"],
-        padded: Sequence[int],
-        size: tuple[int, int],
-    ) -> list[Box]:
-        """FastSAM's last steps: no box without a mask, back to image pixels, snap to the border."""
+    @torch.inference_mode()
+    def _boxes(self, found: _Detected) -> tuple[Float[torch.Tensor, "N D"], list[Box]]:
+        """FastSAM's last steps: no box without a mask, back to image pixels, snap to the border.
+
+        The rows that stay (their boxes in image pixels, not snapped), and their final boxes.
+        """
         from ultralytics.models.fastsam.utils import adjust_bboxes_to_image_border
         from ultralytics.utils import ops
 
+        rows, (height, width) = found.rows, found.frame
         if len(rows) == 0:
-            return []
-        rows = rows[_has_mask(rows, proto, padded)]
-        frame = (size[1], size[0])
-        boxes_N4 = ops.scale_boxes(padded, rows[:, :4], frame)
-        boxes_N4 = adjust_bboxes_to_image_border(boxes_N4, frame, self._config.border_snap_px)
-        whole = Box(left=0, top=0, right=size[0], bottom=size[1])
-        boxes = [box_from(row) for row in boxes_N4.tolist()]
-        return [whole if box.iou(whole) > WHOLE_IMAGE_IOU else box for box in boxes]
+            return rows, []
+        rows = rows[_has_mask(rows, found.proto, found.padded)].clone()
+        rows[:, :4] = ops.scale_boxes(found.padded, rows[:, :4].clone(), found.frame)
+        snapped_N4 = adjust_bboxes_to_image_border(
+            rows[:, :4].clone(), found.frame, self._config.border_snap_px
+        )
+        whole = Box(left=0, top=0, right=width, bottom=height)
+        boxes = [box_from(row) for row in snapped_N4.tolist()]
+        return rows, [whole if box.iou(whole) > WHOLE_IMAGE_IOU else box for box in boxes]
+
+    @torch.inference_mode()
+    def _masks_of(self, found: _Detected, boxes: Sequence[Box]) -> list[Bool[np.ndarray, "H W"]]:
+        from ultralytics.utils import ops
+
+        rows, given = self._boxes(found)
+        picked = rows[[_place_of(box, given) for box in boxes]]
+        masks_NHW = ops.process_mask_native(found.proto, picked[:, 6:], picked[:, :4], found.frame)
+        return list(masks_NHW.cpu().numpy().astype(bool))
+
+
+def _place_of(box: Box, given: Sequence[Box]) -> int:
+    """Index of the first detection with this box."""
+    for index, other in enumerate(given):
+        pairs = zip(box.as_tuple(), other.as_tuple(), strict=True)
+        if all(abs(one - two) <= SAME_PX for one, two in pairs):
+            return index
+    raise BackendError(
+        f"box {box.as_tuple()} is none that the segmenter finds in this image. Ask for masks of "
+        "boxes that `segment` gave under the same settings."
+    )
 
 
 def _has_mask(
-    rows: Float[torch.Tensor, "N D"], proto: Float[torch.Tensor, "K P Q"], padded: Sequence[int]
+    rows: Float[torch.Tensor, "N D"], proto: Float[torch.Tensor, "K P Q"], padded: tuple[int, int]
 ) -> torch.Tensor:
     """Which detections have a mask of at least one pixel; a few at a time, to bound the memory."""
     from ultralytics.utils import ops

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from typing_extensions import Self
 
@@ -20,6 +20,8 @@ from imgdiff.backends.protocols import (
     DrawnPair,
     DrawsPairs,
     Embeds,
+    Inpaints,
+    Masks,
     Matches,
     Refusal,
     Segments,
@@ -66,12 +68,37 @@ class Handle(Generic[Model]):
         return self._opened
 
 
-class SegmenterHandle(Handle[Segments]):
-    """A `Segmenter`."""
+@runtime_checkable
+class SegmentsAndMasks(Segments, Masks, Protocol):
+    """A model with both verbs."""
+
+
+class SegmenterHandle(Handle[SegmentsAndMasks]):
+    """A `Segmenter` and `Masker`."""
 
     def segment(self, images: Sequence[Image.Image]) -> list[list[Box]]:
         """As `Segments.segment`."""
         return self._model().segment(images)
+
+    def masks(
+        self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]
+    ) -> list[list[Bool[np.ndarray, "H W"]]]:
+        """As `Masks.masks`."""
+        return self._model().masks(images, boxes)
+
+
+class InpainterHandle(Handle[Inpaints]):
+    """An `Inpainter`."""
+
+    def inpaint(
+        self,
+        images: Sequence[Image.Image],
+        masks: Sequence[Bool[np.ndarray, "H W"]],
+        seeds: Sequence[int],
+        avoid: Sequence[Bool[np.ndarray, "H W"] | None],
+    ) -> list[Image.Image]:
+        """As `Inpaints.inpaint`."""
+        return self._model().inpaint(images, masks, seeds, avoid)
 
 
 class EmbedderHandle(Handle[Embeds]):

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from typing_extensions import Self
 
@@ -84,6 +84,30 @@ class DrawsPairs(Protocol):
         """One result per caption pair."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Photographed:
+    """A photo and one annotated object of it: its category, tight box and mask.
+
+    `alike` marks the other objects of its category; `same_kind` is the share of the box that they
+    cover.
+    """
+
+    image: Image.Image
+    name: str
+    box: Box
+    mask: Bool[np.ndarray, "H W"]
+    alike: Bool[np.ndarray, "H W"]
+    same_kind: float
+
+
+@runtime_checkable
+class Photographer(Backend, Protocol):
+    """Shows the photo of an annotated object."""
+
+    def photograph(self, pairs: Sequence[CaptionPair]) -> list[Photographed | Refusal]:
+        """One result per caption pair that names a photo object."""
+
+
 @runtime_checkable
 class PairGenerator(Backend, DrawsPairs, Protocol):
     """The backend that `DrawsPairs`."""
@@ -100,6 +124,47 @@ class Segments(Protocol):
 @runtime_checkable
 class Segmenter(Backend, Segments, Protocol):
     """The backend that `Segments`."""
+
+
+@runtime_checkable
+class Masks(Protocol):
+    """Outlines what it found."""
+
+    def masks(
+        self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]
+    ) -> list[list[Bool[np.ndarray, "H W"]]]:
+        """The mask of each box, from the detection that gave it; a mask may be empty.
+
+        The boxes are such as `segment` returned for that image (rounding is allowed for).
+        """
+
+
+@runtime_checkable
+class Masker(Segmenter, Masks, Protocol):
+    """The backend that `Segments` and `Masks`."""
+
+
+@runtime_checkable
+class Inpaints(Protocol):
+    """Paints over what a mask marks, as if it had never been there."""
+
+    def inpaint(
+        self,
+        images: Sequence[Image.Image],
+        masks: Sequence[Bool[np.ndarray, "H W"]],
+        seeds: Sequence[int],
+        avoid: Sequence[Bool[np.ndarray, "H W"] | None],
+    ) -> list[Image.Image]:
+        """Each image painted anew inside its mask, at its own size; the rest may change as well.
+
+        A mask marks at least one pixel and not all; result k depends on item k alone. `avoid`
+        marks others of the same kind, which must not be copied into the hole (None: not known).
+        """
+
+
+@runtime_checkable
+class Inpainter(Backend, Inpaints, Protocol):
+    """The backend that `Inpaints`."""
 
 
 @runtime_checkable

@@ -63,6 +63,15 @@ class Box:
             bottom=self.bottom + margin,
         )
 
+    def moved(self, right: float, down: float) -> Box:
+        """The box shifted by so many pixels."""
+        return Box(
+            left=self.left + right,
+            top=self.top + down,
+            right=self.right + right,
+            bottom=self.bottom + down,
+        )
+
     def union(self, other: Box) -> Box:
         """The smallest box that holds both."""
         return Box(

@@ -16,10 +16,20 @@ from collections import Counter
 from collections.abc import Sequence
 
 from imgdiff.core.geometry import Box
-from imgdiff.core.records import NamedBox, PairTruth
+from imgdiff.core.records import NamedBox, PairTruth, Side
+from imgdiff.synth.removal_config import Edit
 from imgdiff.synth.states import ItemState, RegionState
 
 RIGHT_IOU = 0.5
+STILL_THERE = "object is still there"  # why a removal falls whose painted crop still fits
+REMOVAL_DEFINITIONS = (
+    "* removal answer accuracy: exported removal questions whose letter names the one side that "
+    "shows the box as it was before, compared pixel by pixel. "
+    "* removal box precision: exported removals whose box has IoU >= 0.5 with an object that is "
+    "truly in that image. * removal name accuracy: those whose description names that object. "
+    "* object gone: of removals whose description fits the original crop, those whose painted "
+    "crop it no longer fits (None where nothing was matched)."
+)
 _KEPT_LAYOUT = frozenset({"replaced", "side effect"})
 
 
@@ -54,6 +64,37 @@ def _count_pair(state: ItemState, truth: PairTruth, counts: Counter[str]) -> Non
             counts["names_right"] += names(content, name)
         counts["sentences"] += 1
         counts["sentences_right"] += sentence_is_right(region, left, right_name)
+
+
+def removal_counts(states: Sequence[ItemState]) -> Counter[str]:
+    """Counts of one shard's removals; answers are counted where the images are laid out."""
+    counts: Counter[str] = Counter()
+    for state in states:
+        truth = state.images.truth if state.images is not None else None
+        for item in state.removals:
+            kept = item.rejected is None
+            judged = kept or (item.rejected is not None and item.rejected.reason == STILL_THERE)
+            if item.match is not None and judged:
+                counts["removals_scored"] += 1
+                counts["removals_gone"] += kept
+            if kept and truth is not None:
+                name, right = held_by(item.box, item.side, truth)
+                counts["removals_known"] += 1
+                counts["removals_right"] += right
+                counts["removals_named"] += names(item.content or "", name)
+    return counts
+
+
+def held_by(box: Box, side: Side, truth: PairTruth) -> tuple[str, bool]:
+    """The object that the box holds most of in one image ("" for none), and whether it fits it."""
+    objects = list(truth.left_objects if side is Side.LEFT else truth.right_objects)
+    if not objects:  # a generator that lists no objects knows those that it changed
+        for change in truth.changes:
+            left = (change.left_name, change.left_box)
+            name, place = left if side is Side.LEFT else (change.right_name, change.right_box)
+            objects += [NamedBox(name=name, box=place)] if place is not None else []
+    fit = max((box.iou(item.box) for item in objects), default=0.0)
+    return _held(box, objects), fit >= RIGHT_IOU
 
 
 def box_is_right(box: Box, truth: PairTruth) -> bool:
@@ -124,11 +165,23 @@ BY_CONSTRUCTION = (
 )
 
 
-def audit_report(counts: Counter[str], *, by_construction: bool = False) -> dict[str, object]:
+def audit_report(
+    counts: Counter[str], *, by_construction: bool = False, edit: Edit = Edit.replace
+) -> dict[str, object]:
     """audit.json: the four figures (None where nothing is known), the counts, the definitions.
 
-    `by_construction` says that nothing was learned or detected: the figures can only be 1.
+    `by_construction` says that nothing was learned or detected: the figures can only be 1. Where
+    `edit` removes, the figures of removal are added.
     """
+    removal, definitions = {}, (__doc__ or "").split()
+    if edit.removes:
+        definitions += REMOVAL_DEFINITIONS.split()
+        removal = {
+            "removal_answer_accuracy": _share(counts, "removals_answered", "removals_exported"),
+            "removal_box_precision": _share(counts, "removals_right", "removals_known"),
+            "removal_name_accuracy": _share(counts, "removals_named", "removals_known"),
+            "object_gone": _share(counts, "removals_gone", "removals_scored"),
+        }
     notes = {key[5:]: value for key, value in sorted(counts.items()) if key.startswith("note:")}
     return {
         "n_pairs": counts["pairs"],
@@ -136,8 +189,9 @@ def audit_report(counts: Counter[str], *, by_construction: bool = False) -> dict
         "changed_pair_recall": _share(counts, "changed_found", "changed"),
         "region_name_accuracy": _share(counts, "names_right", "names"),
         "difference_accuracy": _share(counts, "sentences_right", "sentences"),
+        **removal,
         "remark": BY_CONSTRUCTION if by_construction else "",
         "counts": {key: counts[key] for key in sorted(counts) if not key.startswith("note:")},
         "what_the_generator_did": notes,
-        "definitions": " ".join((__doc__ or "").split()),
+        "definitions": " ".join(definitions),
     }

@@ -11,6 +11,7 @@ from typing import Any
 from imgdiff.backends.checkpoints import Needed
 from imgdiff.backends.composite import CompositeConfig
 from imgdiff.backends.configs import BlipConfig, ClipConfig, DescriberConfig, Dtype, FastSamConfig
+from imgdiff.backends.inpainters import OpenCvInpaintConfig, SdxlInpaintConfig
 from imgdiff.backends.lexicon import LexiconConfig
 from imgdiff.backends.llm_editor import LlmEditorConfig, PromptProfile
 from imgdiff.backends.sdxl_p2p_config import SdxlP2pConfig
@@ -18,6 +19,7 @@ from imgdiff.backends.token_alignment import PadMap
 from imgdiff.backends.world import RenderConfig
 from imgdiff.backends.world_editor import WorldEditorConfig
 from imgdiff.core.errors import ConfigError
+from imgdiff.synth.removal_config import Edit, RemovalCheck, RemovalConfig
 from imgdiff.synth.selection import RegionsFrom, Rules
 from imgdiff.synth.sources import CocoSource, JsonSource, WorldSource
 from imgdiff.synth.wording import QUESTION, REGION_PROMPT, SENTENCE_PROMPT
@@ -103,6 +105,7 @@ class SynthConfig:
     """One synthesis run. Three fields hold whichever class their config group chose (required)."""
 
     seed: int = 0
+    edit: Edit = Edit.replace
     output_dir: str = "outputs/synth"
     store_dir: str = "outputs/store"  # scores and generated images, shared by all runs
     workers: int | None = None  # processes; None: one per core, at most 4
@@ -113,12 +116,14 @@ class SynthConfig:
     source: Any = "???"
     editor: Any = "???"
     generator: Any = "???"
+    inpainter: Any = "???"
     embedder: ClipConfig = field(default_factory=ClipConfig)
     segmenter: FastSamConfig = field(default_factory=FastSamConfig)
     matcher: BlipConfig = field(default_factory=BlipConfig)
     describer: DescriberConfig = field(default_factory=DescriberConfig)
     published: PublishedConfig = field(default_factory=PublishedConfig)
     rules: Rules = field(default_factory=Rules)
+    removal: RemovalConfig = field(default_factory=RemovalConfig)
     describe: DescribeConfig = field(default_factory=DescribeConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 
@@ -131,6 +136,8 @@ class SynthConfig:
         _check_choice("editor", self.editor, (WorldEditorConfig, LexiconConfig, LlmEditorConfig))
         generators = (RenderConfig, CompositeConfig, SdxlP2pConfig)
         _check_choice("generator", self.generator, generators)
+        _check_choice("inpainter", self.inpainter, (OpenCvInpaintConfig, SdxlInpaintConfig))
+        _check_prompt("removal.question", self.removal.question, "caption")
         if self.unit == "objects" and not isinstance(self.source, CocoSource):
             raise ConfigError(
                 "generator=composite needs photos with instance masks; add source=coco "
@@ -151,6 +158,11 @@ class SynthConfig:
                 "rules.regions_from=truth: generator=sdxl_p2p keeps no record of what it drew; "
                 "use rules.regions_from=segmenter"
             )
+        if truth and self.edit.removes and self.unit != "objects":
+            raise ConfigError(
+                f"edit={self.edit.value} with rules.regions_from=truth needs masks on record, "
+                "which only generator=composite has; use it, or rules.regions_from=segmenter"
+            )
 
     @property
     def unit(self) -> str:
@@ -162,6 +174,11 @@ class SynthConfig:
         """How many worker processes to use."""
         return self.workers or min(4, os.cpu_count() or 1)
 
+    @property
+    def removes_annotated(self) -> bool:
+        """Whether what is removed are annotated objects, with the masks of their annotations."""
+        return self.edit.removes and self.rules.regions_from is RegionsFrom.truth
+
     def needed(self) -> list[Needed]:
         """Every checkpoint that this run may load."""
         wanted: list[Needed] = []
@@ -171,10 +188,17 @@ class SynthConfig:
             wanted.append(self.generator.needed())
         if self.stop_after is not StopAfter.export:
             return wanted
-        if self.rules.regions_from is RegionsFrom.segmenter:
-            wanted += [self.embedder.needed(), self.segmenter.needed(), self.matcher.needed()]
-        if DescribeBy.chat is self.describe.by or SentenceBy.chat is self.describe.sentence_by:
+        learned = self.rules.regions_from is RegionsFrom.segmenter
+        matched = self.edit.removes and self.removal.check is RemovalCheck.matcher
+        if learned:
+            wanted += [self.embedder.needed(), self.segmenter.needed()]
+        if matched or (learned and self.edit.replaces):
+            wanted.append(self.matcher.needed())
+        told = self.edit.replaces and self.describe.sentence_by is SentenceBy.chat
+        if told or self.describe.by is DescribeBy.chat:
             wanted.append(self.describer.needed())
+        if self.edit.removes and isinstance(self.inpainter, SdxlInpaintConfig):
+            wanted.append(self.inpainter.needed())
         return wanted
 
 
@@ -202,6 +226,9 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
 # `published` changes is seen in the settings of the editor, the generator and the matcher.
 SPEED_ONLY = frozenset({"workers", "overwrite", "output_dir", "store_dir", "published"})
 
+# Settings that change nothing where edit=replace, beside rules.removal.
+REMOVAL_ONLY = frozenset({"edit", "inpainter", "removal"})
+
 
 def register() -> None:
     """Put the schemas where `conf/` finds them (group `schema`)."""
@@ -217,6 +244,7 @@ def register() -> None:
             "composite": CompositeConfig,
             "sdxl_p2p": SdxlP2pConfig,
         },
+        "inpainter": {"opencv": OpenCvInpaintConfig, "sdxl": SdxlInpaintConfig},
     }
     for group, choices in kinds.items():
         for name, node in choices.items():

@@ -21,10 +21,17 @@ from imgdiff.core.files import atomic_path, not_written, read_json, write_json
 from imgdiff.core.geometry import normalised_text
 from imgdiff.core.identity import fingerprint
 from imgdiff.core.images import save_image, side_by_side, with_red_box
-from imgdiff.synth.audit import audit_counts, box_is_right, true_names
+from imgdiff.synth.audit import audit_counts, box_is_right, removal_counts, true_names
 from imgdiff.synth.config import ExportConfig
 from imgdiff.synth.funnel import Funnel
-from imgdiff.synth.states import ItemState, RegionState, open_regions
+from imgdiff.synth.removal_config import Edit
+from imgdiff.synth.removal_export import (
+    REMOVAL_SCHEMA,
+    export_removals,
+    removal_entries,
+    removal_row,
+)
+from imgdiff.synth.states import ItemState, RegionState, open_regions, open_removals
 from imgdiff.synth.tools import Tools
 
 PAIR_SCHEMA = pa.schema(
@@ -74,6 +81,9 @@ def export_shard(states: Sequence[ItemState], tools: Tools, dataset: Path, part:
         name = f"{state.id}_{numbers[state.id]}"
         numbers[state.id] += 1
         samples.append(_export_sample(state, region, name, tools, dataset))
+    audit = audit_counts(states) + removal_counts(states)
+    samples += export_removals(states, tools, dataset, audit)
+    numbers.update(state.id for state, _ in open_removals(states))
     funnel = Funnel()
     funnel.count(states)
     write_json(
@@ -82,8 +92,9 @@ def export_shard(states: Sequence[ItemState], tools: Tools, dataset: Path, part:
             "samples": samples,
             "pairs": [pair_row(state, numbers[state.id]) for state in states],
             "regions": [region_row(state, r) for state in states for r in state.regions],
+            "removals": [removal_row(state, r, tools) for state in states for r in state.removals],
             "funnel": funnel.to_json(),
-            "audit": dict(audit_counts(states)),
+            "audit": dict(audit),
             "gallery": gallery_entries(states, tools),
         },
     )
@@ -103,7 +114,7 @@ def _export_sample(
     if config.separate_images:
         for side, image in enumerate(marked):
             save_image(image, dataset / f"{stem}_{side}.{suffix}")
-    return {
+    row: dict[str, object] = {
         "id": name,
         "image": f"{stem}.{suffix}",
         "conversations": [
@@ -115,6 +126,7 @@ def _export_sample(
         "captions2": contents[1],
         "path": stem,
     }
+    return row | {"task": "replace"} if tools.config.edit.removes else row
 
 
 def pair_row(state: ItemState, samples: int) -> dict[str, object]:
@@ -175,6 +187,7 @@ def gallery_entries(states: Sequence[ItemState], tools: Tools) -> list[dict[str,
         if state.images is not None
         for verdict, regions in _verdicts(state)
     ]
+    entries += removal_entries(states, tools)
     return chosen_entries(entries, tools.config.export)
 
 
@@ -184,7 +197,8 @@ def chosen_entries(entries: list[dict[str, Any]], config: ExportConfig) -> list[
     chosen = []
     for entry in sorted(entries, key=lambda item: item["rank"]):
         verdict = entry["verdict"]
-        limit = config.gallery_accepted if verdict == "accepted" else config.gallery_per_reason
+        good = verdict in ("accepted", "removed")
+        limit = config.gallery_accepted if good else config.gallery_per_reason
         if room[verdict] < limit:
             room[verdict] += 1
             chosen.append(entry)
@@ -253,12 +267,18 @@ def table_of(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     )
 
 
-def dataset_schema(*, embed_images: bool) -> pa.Schema:
+def sample_schema(edit: Edit) -> pa.Schema:
+    """Columns of a sample; `task` tells the kinds apart where there may be two."""
+    return SAMPLE_SCHEMA.append(pa.field("task", pa.string())) if edit.removes else SAMPLE_SCHEMA
+
+
+def dataset_schema(*, embed_images: bool, edit: Edit = Edit.replace) -> pa.Schema:
     """Columns of img_diff.parquet, with the metadata by which `datasets` decodes the images."""
+    plain = sample_schema(edit)
     if not embed_images:
-        return SAMPLE_SCHEMA
-    place = SAMPLE_SCHEMA.get_field_index("image")
-    schema = SAMPLE_SCHEMA.set(place, pa.field("image", IMAGE_TYPE))
+        return plain
+    place = plain.get_field_index("image")
+    schema = plain.set(place, pa.field("image", IMAGE_TYPE))
     text = {"dtype": "string", "_type": "Value"}
     features: dict[str, object] = dict.fromkeys(schema.names, text)
     features["image"] = {"_type": "Image"}
@@ -284,28 +304,31 @@ def with_image_bytes(samples: pa.Table, dataset: Path) -> pa.Table:
     )
 
 
-def assemble(parts: Sequence[Path], output: Path, *, embed_images: bool) -> None:
+def assemble(
+    parts: Sequence[Path], output: Path, *, embed_images: bool, edit: Edit = Edit.replace
+) -> None:
     """Join the parts in shard order into JSON and Parquet files; memory holds one part."""
     dataset = output / "dataset"
     write_list(
         dataset / "img_diff.json", (row for part in parts for row in read_json(part)["samples"])
     )
-    sample_schema = dataset_schema(embed_images=embed_images)
+    tables = {"pairs": PAIR_SCHEMA, "regions": REGION_SCHEMA}
+    if edit.removes:
+        tables["removals"] = REMOVAL_SCHEMA
     with ExitStack() as stack:
-        append_samples, append_pairs, append_regions = (
-            stack.enter_context(parquet_stream(path, schema))
-            for path, schema in (
-                (dataset / "img_diff.parquet", sample_schema),
-                (output / "pairs.parquet", PAIR_SCHEMA),
-                (output / "regions.parquet", REGION_SCHEMA),
-            )
-        )
+
+        def stream(path: Path, schema: pa.Schema) -> Append:
+            return stack.enter_context(parquet_stream(path, schema))
+
+        held = dataset_schema(embed_images=embed_images, edit=edit)
+        append_samples = stream(dataset / "img_diff.parquet", held)
+        appends = {name: stream(output / f"{name}.parquet", tables[name]) for name in tables}
         for part in parts:
             rows = read_json(part)
-            samples = table_of(rows["samples"], SAMPLE_SCHEMA)
+            samples = table_of(rows["samples"], sample_schema(edit))
             append_samples(with_image_bytes(samples, dataset) if embed_images else samples)
-            append_pairs(table_of(rows["pairs"], PAIR_SCHEMA))
-            append_regions(table_of(rows["regions"], REGION_SCHEMA))
+            for name, append in appends.items():
+                append(table_of(rows[name], tables[name]))
 
 
 def write_list(path: Path, rows: Iterable[dict[str, object]]) -> None:

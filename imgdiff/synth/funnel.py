@@ -6,13 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from imgdiff.synth.removal_config import Edit
 from imgdiff.synth.states import ItemState
 
 ITEM_STAGES = ("source", "edit", "generate", "image_similarity", "regions")
+REMOVED_ITEM_STAGES = (*ITEM_STAGES[:-1], "removal")  # where nothing else is made
 REGION_STAGES = (
     "regions", "difference", "match", "suppression", "top_n", "describe",
     "content_similarity", "content_match", "sentence",
 )  # fmt: skip
+REMOVAL_STAGES = (
+    "propose", "difference", "suppression", "top_n", "mask", "inpaint", "describe", "match",
+)  # fmt: skip
+STAGES = {"items": ITEM_STAGES, "regions": REGION_STAGES, "removals": REMOVAL_STAGES}
 
 
 @dataclass
@@ -36,8 +42,18 @@ class Funnel:
                     self.fallen[key] += 1
                 else:
                     kept += state.rejected is None
+            kept += self._count_removals(state)
             self.totals["samples"] += kept
             self.totals["pairs_with_samples"] += bool(kept)
+
+    def _count_removals(self, state: ItemState) -> int:
+        """Add the removals of one item; returns how many stand."""
+        if state.removals:
+            self.totals["removals"] += len(state.removals)
+        fallen = [item.rejected for item in state.removals if item.rejected is not None]
+        for rejected in fallen:
+            self.fallen["removals", rejected.stage, rejected.reason] += 1
+        return len(state.removals) - len(fallen)
 
     def add(self, other: dict[str, object]) -> None:
         """Add the JSON form of another funnel."""
@@ -52,11 +68,11 @@ class Funnel:
         fallen = [[*key, number] for key, number in sorted(self.fallen.items())]
         return {"totals": dict(self.totals), "fallen": fallen}
 
-    def steps(self, level: str) -> list[dict[str, object]]:
+    def steps(self, level: str, stages: Sequence[str] | None = None) -> list[dict[str, object]]:
         """For each stage of a level: what came in, what went on, and the reasons."""
         remaining = self.totals[level]
         rows: list[dict[str, object]] = []
-        for stage in ITEM_STAGES if level == "items" else REGION_STAGES:
+        for stage in stages or STAGES[level]:
             reasons = {
                 r: n for (lv, s, r), n in sorted(self.fallen.items()) if (lv, s) == (level, stage)
             }
@@ -67,13 +83,19 @@ class Funnel:
             remaining -= lost
         return rows
 
-    def report(self, last_stage: str = ITEM_STAGES[-1]) -> dict[str, object]:
-        """funnel.json: the stages up to `last_stage` of the items, where the run ended."""
-        ran = ITEM_STAGES.index(last_stage) + 1
-        whole = ran == len(ITEM_STAGES)
+    def report(self, last_stage: str = "", edit: Edit = Edit.replace) -> dict[str, object]:
+        """funnel.json: the stages up to `last_stage` of the items, where the run ended ("" = all).
+
+        Regions and removals are there where `edit` asks for them.
+        """
+        stages = ITEM_STAGES if edit.replaces else REMOVED_ITEM_STAGES
+        ran = stages.index(last_stage) + 1 if last_stage else len(stages)
+        whole = ran == len(stages)
+        removals = {"removals": self.steps("removals") if whole else []} if edit.removes else {}
         return {
-            "items": self.steps("items")[:ran],
-            "regions": self.steps("regions") if whole else [],
+            "items": self.steps("items", stages)[:ran],
+            "regions": self.steps("regions") if whole and edit.replaces else [],
+            **removals,
             "pairs_with_samples": self.totals["pairs_with_samples"],
             "samples": self.totals["samples"],
         }

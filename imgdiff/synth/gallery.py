@@ -13,8 +13,11 @@ from typing import Any
 
 from imgdiff.core.files import write_text
 from imgdiff.synth.gallery_card import card, escaped
+from imgdiff.synth.removal_card import removal_card
 
 ACCEPTED = "accepted"
+REMOVED = "removed"
+REMOVAL = "removal "  # opens the verdicts of removals that fell
 TITLE = "Image pairs of this run"
 _HERE = Path(__file__).parent
 # Even if some text slipped through, a browser would fetch and send nothing.
@@ -60,18 +63,18 @@ class _Group:
 
     place: str  # the section's id on the page
     verdict: str
-    level: str  # "items" or "regions"
+    level: str  # "items", "regions" or "removals"
     entries: Sequence[dict[str, Any]]
     total: int | None
 
     @property
     def kind(self) -> str:
-        return ACCEPTED if self.verdict == ACCEPTED else "rejected"
+        return ACCEPTED if self.verdict in (ACCEPTED, REMOVED) else "rejected"
 
     def heading(self) -> tuple[str, str]:
         """(stage, reason); the stage is empty where the verdict names none."""
-        if self.verdict == ACCEPTED:
-            return "", "Accepted"
+        if self.kind == ACCEPTED:
+            return "", "Accepted" if self.verdict == ACCEPTED else "Removed objects"
         stage, colon, reason = self.verdict.partition(": ")
         return (_spoken(stage), reason) if colon else ("", stage)
 
@@ -81,16 +84,24 @@ def _groups(entries: Sequence[dict[str, Any]], funnel: dict[str, Any]) -> list[_
     by_verdict: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         by_verdict.setdefault(entry["verdict"], []).append(entry)
-    counts = {(level, f"{stage}: {reason}"): n for level, stage, reason, n in _fallen(funnel)}
+    counts = {
+        (level, _verdict(level, stage, reason)): n for level, stage, reason, n in _fallen(funnel)
+    }
     counts["items", ACCEPTED] = funnel["pairs_with_samples"]
-    order = dict.fromkeys([ACCEPTED, *(verdict for _, verdict in counts), *by_verdict])
+    if removals := funnel.get("removals"):
+        counts["removals", REMOVED] = removals[-1]["out"]
+        # A pair may be in the count above for its removals alone.
+        counts.pop(("items", ACCEPTED))
+    order = dict.fromkeys([ACCEPTED, REMOVED, *(verdict for _, verdict in counts), *by_verdict])
     groups: list[_Group] = []
     for number, verdict in enumerate(verdict for verdict in order if verdict in by_verdict):
         held = by_verdict[verdict]
         level = "regions" if held[0]["regions"] and verdict != ACCEPTED else "items"
+        if "removal" in held[0]:
+            level = "removals"
         groups.append(
             _Group(
-                place=ACCEPTED if verdict == ACCEPTED else f"reason-{number}",
+                place=verdict if verdict in (ACCEPTED, REMOVED) else f"reason-{number}",
                 verdict=verdict,
                 level=level,
                 entries=held,
@@ -102,17 +113,30 @@ def _groups(entries: Sequence[dict[str, Any]], funnel: dict[str, Any]) -> list[_
 
 def _fallen(funnel: dict[str, Any]) -> Iterator[tuple[str, str, str, int]]:
     """(level, stage, reason, number) of everything that fell."""
-    for level in ("items", "regions"):
-        for step in funnel[level]:
+    for level in ("items", "regions", "removals"):
+        for step in funnel.get(level, ()):
             for reason, number in step["rejected"].items():
                 yield level, step["stage"], reason, number
 
 
+def _verdict(level: str, stage: str, reason: str) -> str:
+    """The heading under which what fell so is shown."""
+    return f"{REMOVAL if level == 'removals' else ''}{stage}: {reason}"
+
+
 def _top(funnel: dict[str, Any], groups: Sequence[_Group]) -> str:
-    items, regions = funnel["items"], funnel["regions"]
+    titles = {"items": "Captions and pairs", "regions": "Regions", "removals": "Objects to remove"}
+    removes = "removals" in funnel
+    shown = [
+        level
+        for level in titles
+        if level == "items" or funnel.get(level) or (level == "regions" and not removes)
+    ]
+    proposed = {level: funnel[level][0]["in"] if funnel[level] else 0 for level in shown}
     tiles = (
-        ("captions in", items[0]["in"] if items else 0),
-        ("regions proposed", regions[0]["in"] if regions else 0),
+        ("captions in", proposed["items"]),
+        *((("regions proposed", proposed["regions"]),) if "regions" in proposed else ()),
+        *((("objects to remove", proposed["removals"]),) if "removals" in proposed else ()),
         ("pairs with samples", funnel["pairs_with_samples"]),
         ("samples out", funnel["samples"]),
     )
@@ -121,10 +145,10 @@ def _top(funnel: dict[str, Any], groups: Sequence[_Group]) -> str:
     )
     places = {(group.level, group.verdict): group.place for group in groups}
     charts = "\n".join(
-        f'<section class="funnel"><h2>{title}</h2>\n<ol class="steps">\n'
+        f'<section class="funnel"><h2>{titles[level]}</h2>\n<ol class="steps">\n'
         + "\n".join(_steps(level, funnel[level], places))
         + "</ol></section>"
-        for level, title in (("items", "Captions and pairs"), ("regions", "Regions"))
+        for level in shown
     )
     return (
         f'<header class="top"><h1>{TITLE}</h1>\n<div class="tiles">{figures}</div>\n'
@@ -140,7 +164,7 @@ def _steps(
     for step in steps:
         stage, entered, left = step["stage"], step["in"], step["out"]
         reasons = "".join(
-            _reason(reason, number, places.get((level, f"{stage}: {reason}")))
+            _reason(reason, number, places.get((level, _verdict(level, stage, reason))))
             for reason, number in step["rejected"].items()
         )
         yield (
@@ -180,7 +204,8 @@ def _filters(groups: Sequence[_Group]) -> str:
 def _section(group: _Group, store: Path) -> str:
     stage, title = group.heading()
     badge = f'<span class="stage">{escaped(stage)}</span>' if stage else ""
-    cards = "\n".join(card(entry, store) for entry in group.entries)
+    shown = (removal_card if "removal" in entry else card for entry in group.entries)
+    cards = "\n".join(made(entry, store) for made, entry in zip(shown, group.entries, strict=True))
     return (
         f'<section class="group {group.kind}" id="{group.place}" data-kind="{group.kind}">'
         f'<header>{badge}<h2 dir="auto">{escaped(title)}</h2>'
@@ -192,6 +217,8 @@ def _section(group: _Group, store: Path) -> str:
 def _tally(group: _Group) -> str:
     """`3 of 57 pairs shown`, or for regions, which are shown in their pairs, both numbers."""
     shown, total = len(group.entries), group.total
+    if group.level == "removals":
+        return f"{shown:,} of {total or shown:,} shown"
     pairs = f"{shown:,} {'pair' if shown == 1 else 'pairs'} shown"
     if total is None:
         return pairs

@@ -42,8 +42,8 @@ def card(entry: Mapping[str, Any], store: Path) -> str:
     numbered = len(regions) > 1
     parts = [
         _captions(pair),
-        _chips(_pair_chips(pair)),
-        _detail(pair["detail"]),
+        chips_of(_pair_chips(pair)),
+        detail_text(pair["detail"]),
         *(
             _region(region, number if numbered else None)
             for number, region in enumerate(regions, start=1)
@@ -67,12 +67,27 @@ def _figure(pair: Mapping[str, Any], regions: Sequence[Mapping[str, Any]], store
         except DataError:
             return f'<figure><p class="absent">{escaped(name)}: not a readable image</p></figure>'
     source = images[0].size
-    width, height = shown_size(*source)
-    marked = [draw_boxes(image, regions, (width, height)) for image in images]
-    strip = side_by_side(marked)
-    labels = "".join(
-        _tag(_label(region, number if len(regions) > 1 else None), region, source, offset, strip)
+    size = shown_size(*source)
+    marked = [draw_boxes(image, regions, size) for image in images]
+    labels = [
+        (_label(region, number if len(regions) > 1 else None), region)
         for number, region in enumerate(regions, start=1)
+    ]
+    return figure(marked, source, labels, _alt(pair))
+
+
+def figure(
+    marked: Sequence[Image.Image],
+    source: tuple[int, int],
+    labels: Sequence[tuple[str, Mapping[str, Any]]],
+    alt: str,
+) -> str:
+    """Two pictures of `shown_size` beside each other; (text, region in source pixels) on both."""
+    strip = side_by_side(marked)
+    width, height = marked[0].size
+    tags = "".join(
+        _tag(text, region, source, offset, strip)
+        for text, region in labels
         for offset in (0, width + DIVIDER_PX)
     )
     style = (
@@ -81,8 +96,8 @@ def _figure(pair: Mapping[str, Any], regions: Sequence[Mapping[str, Any]], store
     )
     return (
         f'<figure style="{style}"><div class="strip"><img src="{data_url(strip)}" '
-        f'width="{strip.width}" height="{strip.height}" alt="{_alt(pair)}">'
-        f'{labels}</div><button type="button" aria-pressed="false">Blink</button></figure>'
+        f'width="{strip.width}" height="{strip.height}" alt="{alt}">'
+        f'{tags}</div><button type="button" aria-pressed="false">Blink</button></figure>'
     )
 
 
@@ -218,7 +233,7 @@ def _marked(text: str, words: Sequence[re.Match[str]], runs: Sequence[tuple[int,
     return "".join([*parts, escaped(text[done:])])
 
 
-def _chips(chips: Sequence[tuple[str, str]]) -> str:
+def chips_of(chips: Sequence[tuple[str, str]]) -> str:
     """Small labelled values; values that are empty are left out."""
     inner = "".join(
         f'<span class="chip"><i>{escaped(name)}</i> <bdi>{escaped(value)}</bdi></span>'
@@ -231,21 +246,22 @@ def _chips(chips: Sequence[tuple[str, str]]) -> str:
 def _pair_chips(pair: Mapping[str, Any]) -> list[tuple[str, str]]:
     nouns = [", ".join(pair[key] or ()) for key in ("nouns_0", "nouns_1")]
     return [
-        ("image similarity", _score(pair["image_similarity"])),
+        ("image similarity", score_text(pair["image_similarity"])),
         ("nouns", " → ".join(text or "none" for text in nouns) if any(nouns) else ""),
         ("generator", pair["truth"] or ""),
         ("id", pair["id"] or ""),
     ]
 
 
-def _score(*values: float | None) -> str:
+def score_text(*values: float | None) -> str:
     """Three decimals; both sides where there are two; empty where nothing was computed."""
     if all(value is None for value in values):
         return ""
     return " | ".join("-" if value is None else f"{value:.3f}" for value in values)
 
 
-def _detail(text: str | None) -> str:
+def detail_text(text: str | None) -> str:
+    """The free detail of a rejection; nothing for none."""
     return f'<p class="detail" dir="auto">{escaped(text)}</p>' if text else ""
 
 
@@ -256,18 +272,18 @@ def _region(region: Mapping[str, Any], number: int | None) -> str:
     verdict = "" if kept else ": ".join(part for part in (stage, reason) if part)
     title = " · ".join(part for part in (str(number or ""), verdict) if part)
     chips = [
-        ("crop similarity", _score(region["crop_similarity"])),
-        ("match", _score(region["match_0"], region["match_1"])),
-        ("content similarity", _score(region["content_similarity"])),
-        ("content match", _score(region["content_match_0"], region["content_match_1"])),
+        ("crop similarity", score_text(region["crop_similarity"])),
+        ("match", score_text(region["match_0"], region["match_1"])),
+        ("content similarity", score_text(region["content_similarity"])),
+        ("content match", score_text(region["content_match_0"], region["content_match_1"])),
     ]
     sentence = region["sentence"]
     parts = (
         f'<h3 dir="auto">{escaped(title)}</h3>' if title else "",
         _contents(region),
         f'<blockquote dir="auto">{escaped(sentence)}</blockquote>' if sentence else "",
-        _chips(chips),
-        _detail(region["detail"]),
+        chips_of(chips),
+        detail_text(region["detail"]),
     )
     inner = "\n".join(part for part in parts if part)
     return f'<section class="region{"" if kept else " fell"}">{inner}</section>'

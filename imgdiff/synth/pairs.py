@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from imgdiff.backends.protocols import DrawnPair, Edited, Refusal
+from imgdiff.backends.composite import a_photo_of
+from imgdiff.backends.protocols import DrawnPair, Edited, Photographed, Refusal
+from imgdiff.core.geometry import box_from
 from imgdiff.core.identity import fingerprint, image_id, seed_for
 from imgdiff.core.images import open_rgb, save_image
-from imgdiff.core.records import CaptionPair, ImagePair, Side
+from imgdiff.core.masks import runs_of
+from imgdiff.core.records import CaptionPair, Change, ImagePair, PairTruth, Side
+from imgdiff.synth.removal_states import AnnotatedMask
 from imgdiff.synth.scores import CHUNK, cosines, missed_end
 from imgdiff.synth.selection import RegionsFrom
 from imgdiff.synth.states import ItemState, open_items, truth_from_json, truth_to_json
@@ -55,6 +59,9 @@ def _take_edit(state: ItemState, edit: Edited | None, seed: int) -> None:
 
 def generate_pairs(states: list[ItemState], tools: Tools) -> None:
     """Caption pair -> two images (paper §3.2), kept in the store with the truth."""
+    if tools.config.removes_annotated and not tools.config.edit.replaces:
+        photograph_objects(states, tools)
+        return
     pairs = [s.pair for s in open_items(states) if s.pair is not None]
 
     def compute(items: Sequence[CaptionPair]) -> list[dict[str, object]]:
@@ -86,7 +93,7 @@ def _keep(pair: CaptionPair, drawn: DrawnPair | Refusal, tools: Tools) -> dict[s
     for side, image in ((Side.LEFT, drawn.left), (Side.RIGHT, drawn.right)):
         # The caption pair is in the name: runs that edit captions in another way share the store.
         name = f"{pair.id}-{fingerprint(pair)}_{int(side)}.{suffix}"
-        path = tools.image_folder() / name
+        path = tools.image_folder("generate", "generator", suffix) / name
         save_image(image, path)
         paths.append(tools.relative(path))
         # JPEG changes pixels: the id must be of what the models will see.
@@ -115,6 +122,61 @@ def _take_pair(state: ItemState, row: dict[str, Any]) -> None:
         seed=state.pair.seed,
         truth=truth_from_json(row["truth"]),
     )
+
+
+def photograph_objects(states: list[ItemState], tools: Tools) -> None:
+    """Photo object -> its photo and mask. An item without images yet gets the photo for both."""
+    waiting = [(s, s.pair) for s in open_items(states) if s.pair is not None]
+
+    def compute(items: Sequence[CaptionPair]) -> list[dict[str, object]]:
+        shown = tools.backends.photographer.photograph(items)
+        return [_keep_photo(pair, one, tools) for pair, one in zip(items, shown, strict=True)]
+
+    keyed = [(fingerprint(pair), pair) for _, pair in waiting]
+    suffix = tools.config.store_format.value
+    rows = tools.values("photograph", "photographer", keyed, compute, suffix)
+    for (state, _), row in zip(waiting, rows, strict=True):
+        if "refusal" in row:
+            state.reject("generate", *row["refusal"])
+            continue
+        held = row["object"]
+        state.annotated = AnnotatedMask(
+            name=held["name"],
+            box=box_from(held["box"]),
+            runs=held["runs"],
+            alike=held["alike"],
+            same_kind=held["same_kind"],
+        )
+        if state.images is None:
+            _take_pair(state, row)
+
+
+def _keep_photo(
+    pair: CaptionPair, shown: Photographed | Refusal, tools: Tools
+) -> dict[str, object]:
+    """As `_keep`, for one image; its truth is that the object is gone from the right."""
+    if isinstance(shown, Refusal):
+        return {"refusal": [shown.reason, shown.detail]}
+    suffix = tools.config.store_format.value
+    folder = tools.image_folder("photograph", "photographer", suffix)
+    path = folder / f"{pair.id}-{fingerprint(pair)}.{suffix}"
+    save_image(shown.image, path)
+    content = image_id(shown.image if suffix == "png" else open_rgb(path))
+    gone = Change(left_name=shown.name, right_name="", left_box=shown.box, right_box=None)
+    return {
+        "captions": [a_photo_of(shown.name), ""],
+        "size": [shown.image.width, shown.image.height],
+        "truth": truth_to_json(PairTruth(changes=(gone,), note="removed")),
+        "paths": [tools.relative(path)] * 2,
+        "ids": [content] * 2,
+        "object": {
+            "name": shown.name,
+            "box": list(shown.box.as_tuple()),
+            "runs": runs_of(shown.mask),
+            "alike": runs_of(shown.alike),
+            "same_kind": round(shown.same_kind, 4),
+        },
+    }
 
 
 def compare_images(states: list[ItemState], tools: Tools) -> None:

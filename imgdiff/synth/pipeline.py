@@ -15,10 +15,10 @@ from imgdiff.core.errors import BackendError, ConfigError, DataError
 from imgdiff.core.files import read_json, remove_unfinished, write_json
 from imgdiff.core.identity import fingerprint
 from imgdiff.synth.audit import audit_report
-from imgdiff.synth.config import SPEED_ONLY, StopAfter, SynthConfig
+from imgdiff.synth.config import REMOVAL_ONLY, SPEED_ONLY, StopAfter, SynthConfig
 from imgdiff.synth.export import assemble, chosen_entries, chunked
 from imgdiff.synth.funnel import Funnel
-from imgdiff.synth.report import write_card, write_gallery
+from imgdiff.synth.report import FIGURES, write_card, write_gallery
 from imgdiff.synth.selection import RegionsFrom
 from imgdiff.synth.sources import Unit, captions
 from imgdiff.synth.states import caption_to_json
@@ -86,7 +86,7 @@ def _made_of(config: SynthConfig) -> dict[str, str]:
         "imgdiff": __version__,
         "generator": _generator_identity(config),
         "source": config.source.content(),
-    }
+    } | ({"inpainter": config.inpainter.build().identity} if config.edit.removes else {})
 
 
 def _generator_identity(config: SynthConfig) -> str:
@@ -103,7 +103,11 @@ def run_settings(config: SynthConfig) -> dict[str, Any]:
 
     plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key not in SPEED_ONLY}
+    ignored = set(SPEED_ONLY)
+    if not config.edit.removes:  # what no one reads does not tell runs apart
+        ignored |= REMOVAL_ONLY
+        del plain["rules"]["removal"]
+    return {str(key): value for key, value in plain.items() if key not in ignored}
 
 
 def _already_done(output: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
@@ -171,11 +175,13 @@ def finish(config: SynthConfig, layout: Layout, parts: list[Path]) -> None:
         audit.update(rows["audit"])
         gallery = chosen_entries(gallery + rows["gallery"], config.export)
     stop = config.stop_after
-    report = funnel.report() if stop is StopAfter.export else funnel.report(stop.value)
-    assemble(parts, layout.output, embed_images=config.export.parquet_images)
+    last = "" if stop is StopAfter.export else stop.value
+    report = funnel.report(last, config.edit)
+    embed = config.export.parquet_images
+    assemble(parts, layout.output, embed_images=embed, edit=config.edit)
     write_json(layout.output / "funnel.json", report)
     by_record = config.rules.regions_from is RegionsFrom.truth
-    audited = audit_report(audit, by_construction=by_record)
+    audited = audit_report(audit, by_construction=by_record, edit=config.edit)
     write_json(layout.output / "audit.json", audited)
     write_card(layout.dataset / "README.md", run_settings(config), report, audited)
     write_gallery(layout.output / "gallery.html", gallery, layout.store, report)
@@ -191,19 +197,13 @@ def _show(output: Path) -> None:
             step["out"],
             "; ".join(f"{n} {r}" for r, n in step["rejected"].items()),
         )
-        for level in ("items", "regions")
-        for step in funnel[level]
+        for level in ("items", "regions", "removals")
+        for step in funnel.get(level, ())
         if step["in"]
     ]
     show_table("Funnel", ("stage", "in", "out", "rejected"), rows)
-    figures = (
-        "n_pairs",
-        "box_precision",
-        "changed_pair_recall",
-        "region_name_accuracy",
-        "difference_accuracy",
-    )
-    known = [(figure, audit[figure]) for figure in figures if audit[figure] is not None]
+    figures = ("n_pairs", *FIGURES)
+    known = [(key, audit[key]) for key in figures if audit.get(key) is not None]
     if audit["n_pairs"]:
         show_table("Audit against the generator's truth", ("figure", "value"), known)
         if audit["remark"]:

@@ -42,26 +42,34 @@ def _find_nouns(states: list[ItemState], tools: Tools) -> None:
 
 
 def _propose_segments(states: list[ItemState], tools: Tools) -> None:
+    for state, boxes in segments_of(open_items(states), tools, "segmenter"):
+        for side in Side:
+            _add_regions(state, side, boxes[side])
+        if not state.regions:
+            state.reject("regions", "no segment found")
+
+
+def segments_of(
+    states: Sequence[ItemState], tools: Tools, role: str
+) -> list[tuple[ItemState, tuple[list[Box], list[Box]]]]:
+    """Each item that has images, with the boxes of its left and its right image."""
+
     def compute(items: Sequence[tuple[ImagePair, Side]]) -> list[list[list[float]]]:
         found: list[list[list[float]]] = []
         for start in range(0, len(items), CHUNK):
             images = [tools.open_pair(p)[side] for p, side in items[start : start + CHUNK]]
-            for boxes in tools.backends.segmenter.segment(images):
+            for boxes in tools.backends.segments(role).segment(images):
                 found.append([list(box.rounded(BOX_DIGITS).as_tuple()) for box in boxes])
         return found
 
-    waiting = [s for s in open_items(states) if s.images is not None]
+    waiting = [(state, state.images) for state in states if state.images is not None]
     keyed = []
-    for state in waiting:
-        assert state.images is not None
-        keyed.append((state.images.left_id, (state.images, Side.LEFT)))
-        keyed.append((state.images.right_id, (state.images, Side.RIGHT)))
-    boxes = tools.values("segment", "segmenter", keyed, compute, BOX_DIGITS)
-    for index, state in enumerate(waiting):
-        for side in Side:
-            _add_regions(state, side, [box_from(b) for b in boxes[2 * index + side]])
-        if not state.regions:
-            state.reject("regions", "no segment found")
+    for _, images in waiting:
+        keyed.append((images.left_id, (images, Side.LEFT)))
+        keyed.append((images.right_id, (images, Side.RIGHT)))
+    rows = tools.values("segment", role, keyed, compute, BOX_DIGITS)
+    boxes = [[box_from(corners) for corners in row] for row in rows]
+    return [(s, (boxes[2 * i], boxes[2 * i + 1])) for i, (s, _) in enumerate(waiting)]
 
 
 def _add_regions(state: ItemState, side: Side, boxes: Sequence[Box]) -> None:
@@ -95,6 +103,18 @@ def compare_crops(states: list[ItemState], tools: Tools) -> None:
     if tools.config.rules.regions_from is RegionsFrom.truth:
         return
 
+    waiting = list(open_regions(states))
+    interval = tools.config.rules.crop_similarity
+    scores = crop_similarities([(s, r.region.box) for s, r in waiting], tools)
+    for (_, region), score in zip(waiting, scores, strict=True):
+        region.crop_similarity = score
+        if not interval.accepts(score):
+            region.reject("difference", missed_end(interval, score, "crops"))
+
+
+def crop_similarities(boxes: Sequence[tuple[ItemState, Box]], tools: Tools) -> list[float]:
+    """CLIP cosine of the two crops of each box in its item's pair."""
+
     def compute(items: Sequence[tuple[ImagePair, Box]]) -> list[float]:
         scores: list[float] = []
         for start in range(0, len(items), CHUNK):
@@ -102,14 +122,8 @@ def compare_crops(states: list[ItemState], tools: Tools) -> None:
             scores += cosines(crops_of(part, tools), tools)
         return scores
 
-    waiting = list(open_regions(states))
-    keyed = [(s.boxed(r.region.box), (s.images, r.region.box)) for s, r in waiting if s.images]
-    interval = tools.config.rules.crop_similarity
-    scores = tools.values("crop_similarity", "embedder", keyed, compute)
-    for (_, region), score in zip(waiting, scores, strict=True):
-        region.crop_similarity = score
-        if not interval.accepts(score):
-            region.reject("difference", missed_end(interval, score, "crops"))
+    keyed = [(s.boxed(box), (s.images, box)) for s, box in boxes if s.images]
+    return tools.values("crop_similarity", "embedder", keyed, compute)
 
 
 def match_objects(states: list[ItemState], tools: Tools) -> None:

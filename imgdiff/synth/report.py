@@ -38,8 +38,13 @@ _ROLES = (
     ("describer", "contents and difference sentences"),
 )
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_FIGURES = (
+_INPAINTERS = (
+    ("prompt", '`{model}`, told "{prompt}"'),
+    ("", "patches copied from around the hole"),
+)
+FIGURES = (
     "box_precision", "changed_pair_recall", "region_name_accuracy", "difference_accuracy",
+    "removal_answer_accuracy", "removal_box_precision", "removal_name_accuracy", "object_gone",
 )  # fmt: skip
 
 
@@ -133,12 +138,31 @@ def _models(settings: dict[str, Any]) -> list[tuple[str, str, str]]:
         found.append(("editor", "edits captions", settings["editor"]["model"]))
     if "model" in settings["generator"]:
         found.append(("generator", "draws images", settings["generator"]["model"]))
-    learned = settings["rules"]["regions_from"] == "segmenter"
-    by_chat = "chat" in (settings["describe"]["by"], settings["describe"]["sentence_by"])
-    for role, purpose in _ROLES:
-        if settings["stop_after"] == "export" and (by_chat if role == "describer" else learned):
-            found.append((role, purpose, settings[role]["model"]))
+    if settings["stop_after"] == "export":
+        used = _used(settings)
+        found += [(r, purpose, settings[r]["model"]) for r, purpose in _ROLES if r in used]
+        if _removes(settings) and "model" in settings["inpainter"]:
+            found.append(("inpainter", "paints objects over", settings["inpainter"]["model"]))
     return found
+
+
+def _used(settings: dict[str, Any]) -> set[str]:
+    """The roles with a model that the run may have asked."""
+    replaces = settings.get("edit", "replace") != "remove"
+    learned = settings["rules"]["regions_from"] == "segmenter"
+    matched = _removes(settings) and settings["removal"]["check"] == "matcher"
+    told = replaces and settings["describe"]["sentence_by"] == "chat"
+    roles = {
+        "embedder": learned,
+        "segmenter": learned,
+        "matcher": matched or (learned and replaces),
+        "describer": told or settings["describe"]["by"] == "chat",
+    }
+    return {role for role, used in roles.items() if used}
+
+
+def _removes(settings: dict[str, Any]) -> bool:
+    return str(settings.get("edit", "replace")) != "replace"
 
 
 def _made(settings: dict[str, Any]) -> str:
@@ -155,18 +179,34 @@ def _made(settings: dict[str, Any]) -> str:
     sentence = "a fixed form filled with both contents"
     if settings["describe"]["sentence_by"] == "chat":
         sentence = "written by the describer"
-    rows += [("difference sentences", sentence), ("seed", str(settings["seed"]))]
-    return (
-        "## How it was made\n\n"
-        f"{opening}, regions that differ are found and described, and a sentence tells the two "
-        "contents apart.\n\n" + _table(("part", "what was used"), rows)
-    )
+    edit = settings.get("edit", "replace")
+    if edit != "remove":
+        rows.append(("difference sentences", sentence))
+        opening += (
+            ", regions that differ are found and described, and a sentence tells the two contents "
+            "apart."
+        )
+    else:
+        opening = "Objects of photos are masked and described."
+        if _uses_captions(settings):
+            opening = (
+                "Captions become image pairs that differ in an object; objects in which both "
+                "images differ are masked and described."
+            )
+    if edit != "replace":
+        rows.append(("removed objects", _described(settings["inpainter"], _INPAINTERS)))
+        opening += (
+            " For removal, an object is painted over, and the question is which of the two images "
+            "still shows it."
+        )
+    rows.append(("seed", str(settings["seed"])))
+    return f"## How it was made\n\n{opening}\n\n" + _table(("part", "what was used"), rows)
 
 
 def _funnel(funnel: dict[str, Any]) -> str:
     rows = []
-    for level, label in (("items", "pairs"), ("regions", "regions")):
-        for step in funnel[level]:
+    for level, label in (("items", "pairs"), ("regions", "regions"), ("removals", "removals")):
+        for step in funnel.get(level, ()):
             reasons = "; ".join(f"{number:,} {text}" for text, number in step["rejected"].items())
             stage = step["stage"].replace("_", " ")
             rows.append((label, stage, f"{step['in']:,}", f"{step['out']:,}", reasons))
@@ -178,8 +218,10 @@ def _audit(audit: dict[str, Any]) -> str:
     opening, *definitions = str(audit.get("definitions", "")).split(" * ")
     meaning = dict(text.partition(": ")[::2] for text in definitions)
     rows = []
-    for key in _FIGURES:
-        value = audit.get(key)
+    for key in FIGURES:
+        if key not in audit:
+            continue
+        value = audit[key]
         name = key.replace("_", " ")
         shown = "not known" if value is None else f"{value:.4f}"
         rows.append((name, shown, meaning.get(name, "")))
@@ -203,7 +245,7 @@ def _fields(settings: dict[str, Any]) -> str:
         "captions2": "A cat.",
         "path": "images/00000/world-train-000000_0",
     }
-    meanings = (
+    meanings: tuple[tuple[str, str], ...] = (
         ("id", "name of the sample: its pair and a number"),
         ("image", "the pair image: left, 20 black columns, right, with the red boxes drawn"),
         (
@@ -214,6 +256,13 @@ def _fields(settings: dict[str, Any]) -> str:
         ("captions1, captions2", "what the region holds in the left and in the right image"),
         ("path", "the image file without its suffix"),
     )
+    if _removes(settings):
+        row["task"] = "replace"
+        about = (
+            "`replace`: what differs; `remove`: which image has the object (A left, B right; the "
+            "side without it has an empty caption)"
+        )
+        meanings += (("task", about),)
     return (
         "## Fields\n\n"
         + _table(("field", "meaning"), meanings)

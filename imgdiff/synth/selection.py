@@ -89,6 +89,46 @@ INTERVALS = (
 
 
 @dataclass(kw_only=True, slots=True)
+class RemovalRules:
+    """The thresholds of object removal (paper §16; strictness as in the released code)."""
+
+    crop_similarity: Interval = field(default_factory=lambda: Interval(below=0.9))
+    max_iou: float = 0.5
+    max_per_side: int | None = 3
+    min_area: float = 0.0025  # of the box, as a fraction of the image
+    max_area: float = 0.35
+    max_same_kind: float = 0.1  # share of the box under others of its name, where on record
+    max_mask: float = 0.9  # share of the image that the grown mask may cover
+    min_change: float = 12.0  # mean grey levels within the mask; below it nobody would notice
+    original_match: Interval = field(default_factory=lambda: Interval(at_least=0.35))
+    inpainted_match: Interval = field(default_factory=lambda: Interval(at_most=0.2))
+    match_margin_px: float = 0.0  # of the crops that are matched
+
+    def __post_init__(self) -> None:
+        for key in ("crop_similarity", "original_match", "inpainted_match"):
+            interval: Interval = getattr(self, key)
+            if fault := interval.fault():
+                raise ConfigError(f"rules.removal.{key} ({interval.describe()}): {fault}")
+        for key in ("max_iou", "max_mask", "max_same_kind"):
+            if not 0.0 <= getattr(self, key) <= 1.0:
+                raise ConfigError(f"rules.removal.{key}={getattr(self, key)}: must lie in [0, 1]")
+        if not 0.0 <= self.min_area <= self.max_area <= 1.0:
+            raise ConfigError(
+                f"rules.removal.min_area={self.min_area}, rules.removal.max_area={self.max_area}: "
+                "need 0 <= min_area <= max_area <= 1 (fractions of the image)"
+            )
+        for key in ("min_change", "match_margin_px"):
+            if not 0.0 <= getattr(self, key) < math.inf:
+                raise ConfigError(
+                    f"rules.removal.{key}={getattr(self, key)}: must be a number >= 0"
+                )
+        if self.max_per_side is not None and self.max_per_side < 1:
+            raise ConfigError(
+                f"rules.removal.max_per_side={self.max_per_side}: must be >= 1, or null for all"
+            )
+
+
+@dataclass(kw_only=True, slots=True)
 class Rules:
     """Every threshold of the pipeline; a profile is one set of values."""
 
@@ -110,6 +150,7 @@ class Rules:
     content_similarity: Interval = field(default_factory=Interval)  # of the two descriptions
     content_match: Interval = field(default_factory=Interval)  # description against crop
     content_match_combine: Combine = Combine.both
+    removal: RemovalRules = field(default_factory=RemovalRules)  # read where edit is not replace
 
     def __post_init__(self) -> None:
         for key in INTERVALS:
@@ -155,7 +196,7 @@ def separate(boxes: Sequence[Box], similarity: Sequence[float], rules: Rules) ->
     return suppress(pairwise_iou(corners, plus_one=rules.plus_one), order, rules.max_iou)
 
 
-def area_verdict(box: Box, width: int, height: int, rules: Rules) -> str | None:
+def area_verdict(box: Box, width: int, height: int, rules: Rules | RemovalRules) -> str | None:
     """None if the box's share of the image is accepted, else the reason."""
     share = box.area / (width * height)
     if share < rules.min_area:

@@ -15,15 +15,40 @@ from imgdiff.synth.differences import (
 )
 from imgdiff.synth.pairs import compare_images, edit_captions, generate_pairs
 from imgdiff.synth.regions import compare_crops, match_objects, propose_regions
+from imgdiff.synth.removal_candidates import (
+    compare_removals,
+    outline_removals,
+    propose_removals,
+    select_removals,
+)
+from imgdiff.synth.removals import (
+    describe_removals,
+    match_removals,
+    paint_over,
+    place_removals,
+)
 from imgdiff.synth.states import ItemState
 from imgdiff.synth.tools import Tools
 
 Stage = Callable[[list[ItemState], Tools], None]
 
-STAGES: dict[str, Stage] = {
+PAIR_STAGES: dict[str, Stage] = {
     "edit": edit_captions,
     "generate": generate_pairs,
     "image_similarity": compare_images,
+}
+# Before the regions: a pair without a region left may still have objects to remove.
+REMOVAL_STAGES: dict[str, Stage] = {
+    "removal_propose": propose_removals,
+    "removal_similarity": compare_removals,
+    "removal_select": select_removals,
+    "removal_mask": outline_removals,
+    "inpaint": paint_over,
+    "removal_describe": describe_removals,
+    "removal_match": match_removals,
+    "removal_place": place_removals,
+}
+REGION_STAGES: dict[str, Stage] = {
     "segment": propose_regions,
     "crop_similarity": compare_crops,
     "match": match_objects,
@@ -32,3 +57,4 @@ STAGES: dict[str, Stage] = {
     "content_match": match_contents,
     "sentence": say_differences,
 }
+STAGES = PAIR_STAGES | REMOVAL_STAGES | REGION_STAGES

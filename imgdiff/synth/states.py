@@ -20,6 +20,7 @@ from imgdiff.core.records import (
     Rejected,
 )
 from imgdiff.synth.nouns import ChangedNouns
+from imgdiff.synth.removal_states import AnnotatedMask, RemovalState
 
 
 @dataclass(kw_only=True)
@@ -51,6 +52,8 @@ class ItemState:
     nouns: ChangedNouns | None = None
     image_similarity: float | None = None
     regions: list[RegionState] = field(default_factory=list)
+    annotated: AnnotatedMask | None = None  # where annotated objects are removed
+    removals: list[RemovalState] = field(default_factory=list)
     rejected: Rejected | None = None
 
     def reject(self, stage: str, reason: str, detail: str = "") -> None:
@@ -74,6 +77,14 @@ def open_regions(states: Sequence[ItemState]) -> Iterator[tuple[ItemState, Regio
         for region in state.regions:
             if region.rejected is None:
                 yield state, region
+
+
+def open_removals(states: Sequence[ItemState]) -> Iterator[tuple[ItemState, RemovalState]]:
+    """Removals that have not fallen, in order; whether regions fell does not matter to them."""
+    for state in states:
+        for removal in state.removals:
+            if removal.rejected is None:
+                yield state, removal
 
 
 def caption_to_json(item: Caption | Rejected) -> dict[str, object]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 from typing_extensions import Self
 
+from imgdiff.backends.photographs import PhotographConfig
 from imgdiff.backends.protocols import (
     Backend,
     CaptionEditor,
     Chat,
     Embedder,
+    Inpainter,
+    Masker,
     Matcher,
     PairGenerator,
+    Photographer,
     Segmenter,
 )
 from imgdiff.backends.runtime import limit_torch_threads
@@ -30,6 +35,7 @@ from imgdiff.synth.config import SynthConfig
 T = TypeVar("T")
 
 
+@runtime_checkable
 class _Buildable(Protocol):
     def build(self) -> Any:
         """A light handle."""
@@ -47,6 +53,8 @@ class Backends:
             "matcher": config.matcher,
             "describer": config.describer,
         }
+        if config.edit.removes:
+            self._configs |= _of_removal(config)
         self._handles: dict[str, Backend] = {}
         # What needs a checkpoint holds weights; the others import no deep learning.
         self._learned = {role for role, made in self._configs.items() if hasattr(made, "needed")}
@@ -93,12 +101,6 @@ class Backends:
         return embedder
 
     @property
-    def segmenter(self) -> Segmenter:
-        """The loaded segmenter."""
-        segmenter: Segmenter = self._enter("segmenter")
-        return segmenter
-
-    @property
     def matcher(self) -> Matcher:
         """The loaded matcher."""
         matcher: Matcher = self._enter("matcher")
@@ -109,6 +111,29 @@ class Backends:
         """The loaded describer."""
         describer: Chat = self._enter("describer")
         return describer
+
+    def segments(self, role: str) -> Segmenter:
+        """The loaded segmenter of this role: `segmenter`, or `masker` for removal."""
+        segmenter: Segmenter = self._enter(role)
+        return segmenter
+
+    @property
+    def masker(self) -> Masker:
+        """The loaded segmenter of removal, which also outlines."""
+        masker: Masker = self._enter("masker")
+        return masker
+
+    @property
+    def photographer(self) -> Photographer:
+        """The source of photos with an annotated object."""
+        photographer: Photographer = self._enter("photographer")
+        return photographer
+
+    @property
+    def inpainter(self) -> Inpainter:
+        """The loaded inpainter."""
+        inpainter: Inpainter = self._enter("inpainter")
+        return inpainter
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +146,17 @@ class Backends:
     ) -> None:
         self._stack.close()
         self._resident = None
+
+
+def _of_removal(config: SynthConfig) -> dict[str, _Buildable]:
+    """The backends that only removal asks."""
+    confidence = config.removal.confidence
+    made: dict[str, _Buildable] = {"inpainter": config.inpainter, "masker": config.segmenter}
+    if confidence is not None:
+        made["masker"] = replace(config.segmenter, confidence=confidence)
+    if config.removes_annotated:
+        made["photographer"] = PhotographConfig(composite=config.generator)
+    return made
 
 
 class Tools:
@@ -152,15 +188,19 @@ class Tools:
         parts = settings if role is None else (self.backends.identity(role), *settings)
         return fingerprint(*parts)
 
-    def image_folder(self) -> Path:
-        """Where this shard's generated images live (inside the store)."""
-        settings = (self.config.store_format.value,)
-        folder = self._store.folder("generate", self.fingerprint("generator", *settings))
+    def image_folder(self, kind: str, role: str, *settings: object) -> Path:
+        """Where this shard's images of one kind of cell live (inside the store)."""
+        folder = self._store.folder(kind, self.fingerprint(role, *settings))
         return folder / f"{self.shard:06d}"
 
     def relative(self, path: Path) -> str:
         """A path as the store remembers it."""
         return path.relative_to(self._store.root).as_posix()
+
+    @property
+    def root(self) -> Path:
+        """The store's root folder."""
+        return self._store.root
 
     def open_pair(self, images: ImagePair) -> tuple[Image.Image, Image.Image]:
         """Both images of a pair, from the store."""

@@ -16,6 +16,13 @@ QUESTION = (
     "What is the difference between the red bounding box area in each image? "
     "Answer the question in a few concise sentences."
 )
+REMOVAL_QUESTION = (
+    "Analyse the left image and the right image (separated by the black vertical bar). "
+    'Which image has the object related to "{caption}" within the red bounding box?\n'
+    "A. the left image\nB. the right image\n"
+    "Answer with the option's letter from the given choices directly."
+)
+LETTERS = ("A", "B")  # of the left and of the right image
 _TEMPLATES = (
     "The left image shows {left}, while the right image shows {right}.",
     "In the left image there is {left}, whereas in the right image there is {right}.",

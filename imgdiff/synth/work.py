@@ -18,7 +18,7 @@ from imgdiff.core.files import read_json
 from imgdiff.core.store import Store
 from imgdiff.synth.config import StopAfter, SynthConfig
 from imgdiff.synth.export import export_shard
-from imgdiff.synth.stages import STAGES
+from imgdiff.synth.stages import PAIR_STAGES, REGION_STAGES, REMOVAL_STAGES, STAGES
 from imgdiff.synth.states import state_from_json
 from imgdiff.synth.tools import Backends, Tools
 
@@ -51,10 +51,13 @@ class Layout:
 
 def stages_of(config: SynthConfig) -> list[str]:
     """The stages this run goes through."""
-    names = list(STAGES)
+    names = list(PAIR_STAGES)
     if config.stop_after is StopAfter.edit:
         return names[:1]
-    return names[:2] if config.stop_after is StopAfter.generate else names
+    if config.stop_after is StopAfter.generate:
+        return names[:2]
+    names += REMOVAL_STAGES if config.edit.removes else ()
+    return names + list(REGION_STAGES if config.edit.replaces else ())
 
 
 def work_shards(
