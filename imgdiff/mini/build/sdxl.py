@@ -79,7 +79,7 @@ FULL = Recipe(
         batch=64,
     ),
     scenes=24_000,
-    exam_every=1_000,
+    exam_every=500,
     exam_captions=64,
     held_out=256,
     sampling=Sampling(),
@@ -279,6 +279,7 @@ def card_of(recipe: Recipe) -> Card:
     """The checkpoint in words."""
     return Card(
         title="imgdiff mini SDXL",
+        library="diffusers",
         architecture=(
             f"`StableDiffusionXLPipeline` of diffusers at {SCENE_PX} px: `AutoencoderKL` with "
             f"{LATENT_CHANNELS} channels at an eighth of the size, `UNet2DConditionModel` with "

@@ -18,6 +18,7 @@ from imgdiff.core.files import atomic_path
 from imgdiff.core.identity import fingerprint, seed_for
 from imgdiff.mini.build.clip_data import CATEGORY_IDS, COLOUR_IDS
 from imgdiff.mini.build.drawn import Scenes
+from imgdiff.mini.build.halves import spread
 from imgdiff.mini.build.loop import autocast, device
 from imgdiff.mini.build.sdxl_text import Condition, TextEncoders
 from imgdiff.mini.build.sdxl_vae import to_unit
@@ -76,15 +77,20 @@ def text_bank(scenes: Sequence[Scene], encoders: TextEncoders, folder: Path) -> 
     key = fingerprint(captions, weights_key(encoders.second))
     states, pooled = (folder / f"{kind}-{key}.npy" for kind in ("states", "pooled"))
     if not states.exists():
-        with autocast():
-            parts = [
-                encoders(captions[start : start + ENCODED_AT_ONCE])
-                for start in range(0, len(captions), ENCODED_AT_ONCE)
-            ]
+        starts = range(0, len(captions), ENCODED_AT_ONCE)
+        parts = spread(
+            lambda start: _encoded_texts(encoders, captions[start : start + ENCODED_AT_ONCE]),
+            starts,
+        )
         width = encoders.width // 2
         _save(pooled, [part.pooled_BP for part in parts])
         _save(states, [part.tokens_BTW[..., :width] for part in parts])
     return TextBank(states_RTW=np.load(states, mmap_mode="r"), pooled_RP=np.load(pooled))
+
+
+def _encoded_texts(encoders: TextEncoders, captions: Sequence[str]) -> Condition:
+    with autocast():
+        return encoders(captions)
 
 
 def weights_key(model: nn.Module) -> str:
@@ -103,7 +109,8 @@ def latent_bank(
     if not file.exists():
         starts = range(0, len(scenes), ENCODED_AT_ONCE)
         spans = [range(start, min(len(scenes), start + ENCODED_AT_ONCE)) for start in starts]
-        _save(file, [encoded(vae, np.stack([scenes.image(k) for k in span])) for span in spans])
+        parts = spread(lambda span: encoded(vae, np.stack([scenes.image(k) for k in span])), spans)
+        _save(file, parts)
     means_NCHW = np.load(file)
     scale = float(1.0 / means_NCHW[:SCALE_SCENES].astype(np.float64).std())
     labels = [patch_labels(scenes.scenes[k], scenes.instance_map(k)) for k in range(len(scenes))]
