@@ -1,4 +1,4 @@
-"""Trains the mini family: `python -m imgdiff.mini.build [clip blip fastsam describer llava]`."""
+"""Trains the mini family: `python -m imgdiff.mini.build [clip blip ... sdxl]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imgdiff.core.files import write_json
 
 log = logging.getLogger(__name__)
 
-STEPS = ("clip", "blip", "fastsam", "describer", "llava")  # blip and the last two start from clip
+STEPS = ("clip", "blip", "fastsam", "describer", "llava", "sdxl")  # all but fastsam use clip
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +22,31 @@ from imgdiff.mini.shapes import CATEGORIES, draw_object
 BANK_VERSION = 2
 SPECIMEN_PX = 48
 CHUNK = 2_000
+SPECIMEN_SCENES = 32
+Sampler = Callable[[np.random.Generator, Split], Scene]  # a function of a module
 
 
 class SceneBank:
     """`count` scenes of a split: pixels and instance maps memory-mapped, scenes in memory.
 
     `images` is uint8 [N H W 3]; `instances` is uint8 [N H W], 0 for ground and k+1 for object k.
+    `sampler` draws the scenes of a part of the world instead of all of it.
     """
 
-    def __init__(self, folder: Path, split: Split, count: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: Split,
+        count: int,
+        seed: int = 0,
+        sampler: Sampler = sample_scene,
+    ) -> None:
         self.scenes: list[Scene] = []
-        parts = [_chunk_folder(folder, split, seed, start) for start in range(0, count, CHUNK)]
-        _draw_missing([(part, split, seed, i * CHUNK) for i, part in enumerate(parts)])
+        starts = range(0, count, CHUNK)
+        parts = [_chunk_folder(folder, split, seed, start, sampler) for start in starts]
+        _draw_missing(
+            [(part, split, seed, start, sampler) for part, start in zip(parts, starts, strict=True)]
+        )
         self._images = [np.load(part / "images.npy", mmap_mode="r") for part in parts]
         self._instances = [np.load(part / "instances.npy", mmap_mode="r") for part in parts]
         for part in parts:
@@ -53,9 +66,12 @@ class SceneBank:
         return np.asarray(self._instances[index // CHUNK][index % CHUNK])
 
 
-def _chunk_folder(folder: Path, split: Split, seed: int, start: int) -> Path:
-    world = world_fingerprint()
-    return folder / f"bank-{fingerprint(BANK_VERSION, world, split, seed, start, CHUNK)}"
+def _chunk_folder(folder: Path, split: Split, seed: int, start: int, sampler: Sampler) -> Path:
+    key: list[object] = [BANK_VERSION, world_fingerprint(), split, seed, start, CHUNK]
+    if sampler is not sample_scene:
+        rngs = map(np.random.default_rng, range(SPECIMEN_SCENES))
+        key += [str(sampler(rng, split)) for rng in rngs]
+    return folder / f"bank-{fingerprint(*key)}"
 
 
 @functools.lru_cache(maxsize=1)
@@ -77,7 +93,7 @@ def world_fingerprint() -> str:
     return fingerprint(seen)
 
 
-def _draw_missing(jobs: Sequence[tuple[Path, Split, int, int]]) -> None:
+def _draw_missing(jobs: Sequence[tuple[Path, Split, int, int, Sampler]]) -> None:
     missing = [job for job in jobs if not (job[0] / "scenes.json").exists()]
     if not missing:
         return
@@ -86,15 +102,15 @@ def _draw_missing(jobs: Sequence[tuple[Path, Split, int, int]]) -> None:
             pass
 
 
-def _draw_chunk(job: tuple[Path, Split, int, int]) -> None:
+def _draw_chunk(job: tuple[Path, Split, int, int, Sampler]) -> None:
     """Draw CHUNK scenes; scenes.json is written last and marks the chunk as whole."""
-    part, split, seed, start = job
+    part, split, seed, start, sampler = job
     images = np.zeros((CHUNK, SCENE_PX, SCENE_PX, 3), dtype=np.uint8)
     instances = np.zeros((CHUNK, SCENE_PX, SCENE_PX), dtype=np.uint8)
     scenes = []
     for row in range(CHUNK):
         rng = np.random.default_rng(seed_for(seed, f"{split.value}-{start + row}", "bank"))
-        scene = sample_scene(rng, split)
+        scene = sampler(rng, split)
         drawing = draw_scene(scene)
         images[row] = np.asarray(drawing.image)
         for number, mask in enumerate(drawing.masks):

@@ -21,6 +21,7 @@ class Card:
     training: Sequence[str]
     use: str
     limits: Sequence[str]
+    library: str = "transformers"
 
 
 def write_card(folder: Path, card: Card, metrics: Mapping[str, float]) -> None:
@@ -36,7 +37,7 @@ def card_text(card: Card, metrics: Mapping[str, float]) -> str:
     limits = "\n".join(f"- {line}" for line in card.limits)
     return f"""---
 license: apache-2.0
-library_name: transformers
+library_name: {card.library}
 ---
 
 # {card.title}

@@ -25,6 +25,7 @@ class LoopConfig:
     steps: int
     learning_rate: float
     warmup: int = 200
+    hold: int = 0  # steps at the peak before the rate falls, if more than the warm-up
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     save_every: int = 250
@@ -42,10 +43,13 @@ def autocast() -> torch.autocast:
 
 
 def learning_rate_at(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then cosine to 2 % of the peak."""
+    """Linear warm-up, the peak until step `hold`, then cosine to 2 % of it."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    falls = max(config.warmup, config.hold)
+    if step < falls:
+        return config.learning_rate
+    done = (step - falls) / max(1, config.steps - falls)
     return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
@@ -76,6 +80,27 @@ def train(
 
     `loss_of` draws its batch from (seed, step) only, so a resumed run sees the same batches.
     """
+
+    def gradients_of(step: int) -> dict[str, Tensor]:
+        parts = loss_of(step)
+        model.zero_grad(set_to_none=True)
+        torch.stack(list(parts.values())).sum().backward()
+        return parts
+
+    descend(model, gradients_of, config, state_file, optimiser_of)
+
+
+def descend(
+    model: nn.Module,
+    gradients_of: Callable[[int], dict[str, Tensor]],
+    config: LoopConfig,
+    state_file: Path,
+    optimiser_of: Callable[[nn.Module, LoopConfig], Any] = adamw,
+) -> None:
+    """As `train`, for who differentiates himself.
+
+    `gradients_of(step)` leaves the gradients in the model's `.grad` and tells the losses.
+    """
     optimiser = optimiser_of(model, config)
     start = _resume(model, optimiser, state_file)
     model.train()
@@ -83,12 +108,10 @@ def train(
     for step in range(start, config.steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(step, config)
-        parts = loss_of(step)
-        total = torch.stack(list(parts.values())).sum()
-        if not torch.isfinite(total):
-            raise FloatingPointError(f"loss is {total.item()} at step {step} of {state_file}")
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        parts = gradients_of(step)
+        total = sum(value.item() for value in parts.values())
+        if not math.isfinite(total):
+            raise FloatingPointError(f"loss is {total} at step {step} of {state_file}")
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimiser.step()
         if (step + 1) % config.log_every == 0:
