@@ -136,13 +136,13 @@ class FastSam:
 
     def masks(
         self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]
-    ) -> list[list[Bool[np.ndarray, "H W"]]]:
+    ) -> list[list[Bool[np.ndarray, "_ _"]]]:
         """The mask of each box at the image's size, as `retina_masks=True` of ultralytics.
 
         Only the masks of `boxes` are made (a detector may find 300 in an image). BackendError for
         a box that `segment` does not give.
         """
-        made: list[list[Bool[np.ndarray, "H W"]]] = [[] for _ in images]
+        made: list[list[Bool[np.ndarray, "_ _"]]] = [[] for _ in images]
         asked = [index for index, wanted in enumerate(boxes) if wanted]
         for place, detected in self._detections([images[index] for index in asked]):
             made[asked[place]] = self._masks_of(detected, boxes[asked[place]])

@@ -82,7 +82,7 @@ class SegmenterHandle(Handle[SegmentsAndMasks]):
 
     def masks(
         self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]
-    ) -> list[list[Bool[np.ndarray, "H W"]]]:
+    ) -> list[list[Bool[np.ndarray, "_ _"]]]:
         """As `Masks.masks`."""
         return self._model().masks(images, boxes)
 
@@ -93,9 +93,9 @@ class InpainterHandle(Handle[Inpaints]):
     def inpaint(
         self,
         images: Sequence[Image.Image],
-        masks: Sequence[Bool[np.ndarray, "H W"]],
+        masks: Sequence[Bool[np.ndarray, "_ _"]],
         seeds: Sequence[int],
-        avoid: Sequence[Bool[np.ndarray, "H W"] | None],
+        avoid: Sequence[Bool[np.ndarray, "_ _"] | None],
     ) -> list[Image.Image]:
         """As `Inpaints.inpaint`."""
         return self._model().inpaint(images, masks, seeds, avoid)

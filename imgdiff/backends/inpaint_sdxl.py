@@ -22,6 +22,7 @@ from imgdiff.core.errors import BackendError
 from imgdiff.core.images import to_rgb
 
 Mask = Bool[np.ndarray, "H W"]
+AnyMask = Bool[np.ndarray, "_ _"]  # of a list: each image has its own size
 BYTE_MAX = 255
 
 
@@ -51,9 +52,9 @@ class SdxlInpainter:
     def inpaint(
         self,
         images: Sequence[Image.Image],
-        masks: Sequence[Mask],
+        masks: Sequence[AnyMask],
         seeds: Sequence[int],
-        avoid: Sequence[Mask | None],
+        avoid: Sequence[AnyMask | None],
     ) -> list[Image.Image]:
         """As `Inpaints.inpaint`; the model sees a square, so both are stretched to one and back.
 
@@ -65,7 +66,7 @@ class SdxlInpainter:
             painted += self._paint(batch)[:count]
         return painted
 
-    def _paint(self, items: Sequence[tuple[Image.Image, Mask, int]]) -> list[Image.Image]:
+    def _paint(self, items: Sequence[tuple[Image.Image, AnyMask, int]]) -> list[Image.Image]:
         config, side = self._config, (self._config.size_px,) * 2
         squares = [to_rgb(i).resize(side, Image.Resampling.BICUBIC) for i, _, _ in items]
         holes = [_as_image(mask).resize(side, Image.Resampling.NEAREST) for _, mask, _ in items]

@@ -22,6 +22,7 @@ from imgdiff.core.errors import ConfigError
 from imgdiff.core.geometry import box_from
 
 Mask = Bool[np.ndarray, "H W"]
+AnyMask = Bool[np.ndarray, "_ _"]  # of a list: each image has its own size
 HALF = 0.5
 VAE_PX = 8
 ENOUGH = 0.1  # of the hole's size, to copy from
@@ -124,9 +125,9 @@ class PatchInpainter:
     def inpaint(
         self,
         images: Sequence[Image.Image],
-        masks: Sequence[Mask],
+        masks: Sequence[AnyMask],
         seeds: Sequence[int],
-        avoid: Sequence[Mask | None],
+        avoid: Sequence[AnyMask | None],
     ) -> list[Image.Image]:
         """As `Inpaints.inpaint`."""
         items = zip(images, masks, seeds, avoid, strict=True)

@@ -132,7 +132,7 @@ class Masks(Protocol):
 
     def masks(
         self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]
-    ) -> list[list[Bool[np.ndarray, "H W"]]]:
+    ) -> list[list[Bool[np.ndarray, "_ _"]]]:
         """The mask of each box, from the detection that gave it; a mask may be empty.
 
         The boxes are such as `segment` returned for that image (rounding is allowed for).
@@ -151,9 +151,9 @@ class Inpaints(Protocol):
     def inpaint(
         self,
         images: Sequence[Image.Image],
-        masks: Sequence[Bool[np.ndarray, "H W"]],
+        masks: Sequence[Bool[np.ndarray, "_ _"]],
         seeds: Sequence[int],
-        avoid: Sequence[Bool[np.ndarray, "H W"] | None],
+        avoid: Sequence[Bool[np.ndarray, "_ _"] | None],
     ) -> list[Image.Image]:
         """Each image painted anew inside its mask, at its own size; the rest may change as well.
 

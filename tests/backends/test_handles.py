@@ -75,7 +75,7 @@ def test_identities_are_those_that_older_runs_stored_their_scores_under(checkpoi
     warm = EditingModelConfig(model=model, temperature=0.8, top_p=0.6)
     assert warm.build().identity == f"{chat}:t0.8p0.6:128:v1"
     assert LlmEditorConfig(model=warm).build().identity == (
-        f"llm-editor:v1(paper,checked=True,max_changed_words=4,max_words=60)+{chat}:t0.8p0.6:128:v1"
+        f"llm-editor:v2(paper,checked=True,max_changed_words=4,max_words=60)+{chat}:t0.8p0.6:128:v1"
     )
 
 
