@@ -67,8 +67,11 @@ class Recipe:
 
 FULL = Recipe(
     vae=VaeRecipe(
-        loop=LoopConfig(
+        rough=LoopConfig(
             steps=3_000, learning_rate=2e-3, warmup=30, weight_decay=0.0, save_every=100
+        ),
+        sharp=LoopConfig(
+            steps=6_000, learning_rate=2e-3, warmup=30, weight_decay=0.0, save_every=100
         ),
         batch=16,
     ),
@@ -86,7 +89,9 @@ FULL = Recipe(
 )
 QUICK = Recipe(
     vae=VaeRecipe(
-        loop=LoopConfig(steps=4, learning_rate=1e-3, warmup=2, save_every=2, log_every=2), batch=4
+        rough=LoopConfig(steps=4, learning_rate=1e-3, warmup=2, save_every=2, log_every=2),
+        sharp=LoopConfig(steps=2, learning_rate=1e-3, warmup=1, save_every=1, log_every=2),
+        batch=4,
     ),
     unet=UnetRecipe(
         loop=LoopConfig(steps=6, learning_rate=1e-3, warmup=2, save_every=3, log_every=3), batch=4
@@ -133,7 +138,7 @@ def fit(work: Path, recipe: Recipe) -> Trained:
     watch = Stopwatch(work / f"{NAME}.minutes.json")
     clip_folder = first_clip(work)
     scenes = training_scenes(work, recipe.scenes)
-    vae = fit_vae(scenes, recipe.vae, work / f"{NAME}-vae.state.pt").vae
+    vae = fit_vae(scenes, recipe.vae, clip_folder, work / f"{NAME}-vae.state.pt")
     watch.note()
     encoders = TextEncoders(clip_folder)
     bank = latent_bank(scenes, vae, encoders, work)
@@ -287,9 +292,10 @@ def card_of(recipe: Recipe) -> Card:
             "tower as both text encoders, Euler discrete with v-prediction. float16 weights."
         ),
         training=(
-            f"{recipe.scenes} drawn scenes of a part of the train world; {recipe.vae.loop.steps} "
+            f"{recipe.scenes} drawn scenes of a part of the train world; {recipe.vae.rough.steps} "
             f"steps of {recipe.vae.batch} crops on the VAE (L1, also of tints and of "
-            f"edges, and KL), then {recipe.unet.loop.steps} steps of {recipe.unet.batch} on the "
+            f"edges, and KL), {recipe.vae.sharp.steps} more with features of the mini CLIP's "
+            f"tower, then {recipe.unet.loop.steps} steps of {recipe.unet.batch} on the "
             f"UNet (its mean weights are kept), on {machine()}. Muon for inner matrices and "
             "kernels, AdamW for the rest. The text encoders are frozen.",
             f"{CAPTION_DROP:.0%} of the captions are dropped (zeros, as for an empty prompt). The "

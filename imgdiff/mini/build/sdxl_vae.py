@@ -11,11 +11,14 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import CLIPModel
 
+from imgdiff.backends.loading import quietly
 from imgdiff.mini.build.drawn import Scenes
 from imgdiff.mini.build.halves import Halves, part_count
 from imgdiff.mini.build.loop import LoopConfig, autocast, descend, device, groups_of
 from imgdiff.mini.build.muon import ConvolutionMuon, Together
+from imgdiff.mini.build.views import VIEW_PX
 from imgdiff.mini.scene import SCENE_PX
 
 CHANNELS = (32, 32, 64, 96)
@@ -23,8 +26,11 @@ LATENT_CHANNELS = 8
 GROUPS = 8
 FACTOR = 2 ** (len(CHANNELS) - 1)
 LATENT_PX = SCENE_PX // FACTOR
+JUDGED = 0.5  # share of a batch that the mini CLIP looks at
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
 CROP_PX = 64  # training views: more steps for the same pixels
-KL_WEIGHT, EDGE_WEIGHT, TINT_WEIGHT = 1e-3, 0.5, 3.0
+EDGE_WEIGHT, TINT_WEIGHT = 0.5, 3.0
 FIRST_LOG_VARIANCE = -6.0
 KERNEL = 4  # dimensions
 SEED = 0
@@ -32,10 +38,25 @@ SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class VaeRecipe:
-    """How much to train the autoencoder."""
+    """How much to train the autoencoder: `rough` without, `sharp` with the mini CLIP's judgement.
 
-    loop: LoopConfig
+    `sharp` starts from what `rough` learned. Details that L1 hardly sees decide what a thing is.
+    """
+
+    rough: LoopConfig
+    sharp: LoopConfig
     batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Of the losses that differ between the stages."""
+
+    kl: float
+    feature: float
+
+
+ROUGH, SHARP = Weights(kl=1e-3, feature=0.0), Weights(kl=1e-4, feature=0.3)
 
 
 def new_vae() -> AutoencoderKL:
@@ -65,20 +86,51 @@ class VaeTask(nn.Module):
     latents would hold none of them for many hundred steps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Weights, judge: Judge) -> None:
         super().__init__()
         self.vae = new_vae()
+        self._weights = weights
+        self._judges = [judge]  # in a list: no part of the state
 
     def forward(self, pixels: Float[Tensor, "B 3 S S"], noise: Tensor) -> dict[str, Tensor]:
         """Losses for pixels in [-1, 1]; `noise` is standard normal, shaped as the latents."""
         posterior = self.vae.encode(pixels).latent_dist
         drawn = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
-        return {
+        losses = {
             "pixel": functional.l1_loss(drawn, pixels),
             "tint": TINT_WEIGHT * functional.l1_loss(tint(drawn), tint(pixels)),
             "edge": EDGE_WEIGHT * edge_loss(drawn, pixels),
-            "kl": KL_WEIGHT * posterior.kl().float().mean() / posterior.mean[0].numel(),
+            "kl": self._weights.kl * posterior.kl().float().mean() / posterior.mean[0].numel(),
         }
+        if self._weights.feature > 0:
+            judged = max(1, round(JUDGED * len(pixels)))
+            error = self._judges[0].error(drawn[:judged], pixels[:judged])
+            losses["feature"] = self._weights.feature * error
+        return losses
+
+
+class Judge:
+    """The mini CLIP's tower: how differently it sees two images."""
+
+    def __init__(self, clip_folder: Path) -> None:
+        with quietly():
+            clip = CLIPModel.from_pretrained(
+                clip_folder, dtype=torch.float32, attn_implementation="eager"
+            )
+        self._tower = clip.vision_model.eval().requires_grad_(requires_grad=False).to(device())
+
+    def error(self, drawn: Tensor, pixels: Tensor) -> Tensor:
+        """Mean square difference of the normalised states of all layers."""
+        with torch.no_grad():
+            wanted = self._states(pixels)
+        pairs = zip(self._states(drawn), wanted, strict=True)
+        return torch.stack([(seen - true).square().mean() for seen, true in pairs]).mean()
+
+    def _states(self, pixels: Tensor) -> list[Tensor]:
+        mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (_MEAN, _STD))
+        large = functional.interpolate(pixels, size=(VIEW_PX, VIEW_PX), mode="bilinear")
+        out = self._tower(pixel_values=((large + 1) / 2 - mean) / std, output_hidden_states=True)
+        return [functional.layer_norm(s.float(), s.shape[-1:]) for s in out.hidden_states[1:]]
 
 
 def tint(pixels_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -120,13 +172,30 @@ def optimiser(task: nn.Module, config: LoopConfig) -> Together:
     )
 
 
-def fit_vae(scenes: Scenes, recipe: VaeRecipe, state_file: Path) -> VaeTask:
-    """Train (or resume) the autoencoder; it comes back in evaluation mode."""
+def fit_vae(
+    scenes: Scenes, recipe: VaeRecipe, clip_folder: Path, state_file: Path
+) -> AutoencoderKL:
+    """Train (or resume) both stages; the autoencoder comes back in evaluation mode.
+
+    The second stage keeps its state beside `state_file`.
+    """
     torch.manual_seed(SEED)
-    task = VaeTask().to(device())
+    judge = Judge(clip_folder)
+    rough = VaeTask(ROUGH, judge).to(device())
+    _fit_stage(rough, scenes, recipe.batch, recipe.rough, state_file)
+    sharp = VaeTask(SHARP, judge).to(device())
+    sharp.load_state_dict(rough.state_dict())
+    sharp_file = state_file.with_name(state_file.name.replace("vae", "vae-sharp"))
+    _fit_stage(sharp, scenes, recipe.batch, recipe.sharp, sharp_file)
+    return sharp.eval().vae
+
+
+def _fit_stage(
+    task: VaeTask, scenes: Scenes, batch: int, loop: LoopConfig, state_file: Path
+) -> None:
 
     parts = part_count()
-    count = recipe.batch // parts
+    count = batch // parts
 
     def losses_of(model: nn.Module, rng: np.random.Generator) -> dict[str, Tensor]:
         pixels = crops(scenes, count, rng)
@@ -143,5 +212,4 @@ def fit_vae(scenes: Scenes, recipe: VaeRecipe, state_file: Path) -> VaeTask:
                 lambda model, part: losses_of(model, np.random.default_rng((SEED, step, part)))
             )
 
-        descend(task, gradients_of, recipe.loop, state_file, optimiser)
-    return task.eval()
+        descend(task, gradients_of, loop, state_file, optimiser)
