@@ -24,6 +24,7 @@ from imgdiff.core.errors import DataError
 from imgdiff.core.files import inside, read_json
 from imgdiff.core.geometry import Box, box_from
 from imgdiff.core.images import open_rgb
+from imgdiff.core.masks import Mask, mask_of
 from imgdiff.core.records import Caption, PhotoObject, Rejected
 
 STAGE = "source"
@@ -54,7 +55,7 @@ class Outline:
     polygons: tuple[Float[np.ndarray, "P 2"], ...] = ()
     runs: Int[np.ndarray, " R"] | None = None  # zeros first, column-major
 
-    def mask(self, left: int, top: int, right: int, bottom: int) -> Bool[np.ndarray, "H W"]:
+    def mask(self, left: int, top: int, right: int, bottom: int) -> Mask:
         """The mask inside a window of the photo; pixels beyond the photo are False."""
         window = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
         mask_HW = np.zeros((bottom - top, right - left), dtype=bool)
@@ -64,14 +65,11 @@ class Outline:
         mask_HW[low : low + part.shape[0], near : near + part.shape[1]] = part
         return mask_HW
 
-    def _runs_mask(self) -> Bool[np.ndarray, "H W"]:
-        runs = self.runs if self.runs is not None else np.zeros(0, dtype=np.int64)
-        flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-        return np.asarray(flat.reshape(self.width, self.height).T)
+    def _runs_mask(self) -> Mask:
+        assert self.runs is not None
+        return mask_of(self.runs.tolist(), self.width, self.height)
 
-    def _polygon_mask(
-        self, left: int, top: int, right: int, bottom: int
-    ) -> Bool[np.ndarray, "H W"]:
+    def _polygon_mask(self, left: int, top: int, right: int, bottom: int) -> Mask:
         near, low = max(left, 0), max(top, 0)
         size = (max(min(right, self.width) - near, 0), max(min(bottom, self.height) - low, 0))
         canvas = Image.new("L", size)
@@ -149,7 +147,7 @@ def pixel_window(box: Box) -> tuple[int, int, int, int]:
     return left, top, math.ceil(box.right), math.ceil(box.bottom)
 
 
-def mask_box(mask_HW: Bool[np.ndarray, "H W"]) -> Box | None:
+def mask_box(mask_HW: Mask) -> Box | None:
     """Tight box of the True pixels (right and bottom exclusive); None where there are none."""
     columns = np.flatnonzero(mask_HW.any(axis=0)).tolist()
     rows = np.flatnonzero(mask_HW.any(axis=1)).tolist()

@@ -24,7 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from imgdiff.backends.checkpoints import fixed_batches
@@ -33,6 +33,7 @@ from imgdiff.backends.loading import device
 from imgdiff.core.errors import BackendError
 from imgdiff.core.geometry import Box, box_from
 from imgdiff.core.images import to_rgb
+from imgdiff.core.masks import AnyMask, Mask
 
 MASKS_AT_ONCE = 32
 SAME_PX = 1e-3  # between a box as it was given and as it was stored
@@ -136,13 +137,13 @@ class FastSam:
 
     def masks(
         self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]
-    ) -> list[list[Bool[np.ndarray, "_ _"]]]:
+    ) -> list[list[AnyMask]]:
         """The mask of each box at the image's size, as `retina_masks=True` of ultralytics.
 
         Only the masks of `boxes` are made (a detector may find 300 in an image). BackendError for
         a box that `segment` does not give.
         """
-        made: list[list[Bool[np.ndarray, "_ _"]]] = [[] for _ in images]
+        made: list[list[AnyMask]] = [[] for _ in images]
         asked = [index for index, wanted in enumerate(boxes) if wanted]
         for place, detected in self._detections([images[index] for index in asked]):
             made[asked[place]] = self._masks_of(detected, boxes[asked[place]])
@@ -225,7 +226,7 @@ class FastSam:
         return rows, [whole if box.iou(whole) > WHOLE_IMAGE_IOU else box for box in boxes]
 
     @torch.inference_mode()
-    def _masks_of(self, found: _Detected, boxes: Sequence[Box]) -> list[Bool[np.ndarray, "H W"]]:
+    def _masks_of(self, found: _Detected, boxes: Sequence[Box]) -> list[Mask]:
         from ultralytics.utils import ops
 
         rows, given = self._boxes(found)

@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image
 from typing_extensions import Self
 
 from imgdiff.backends.protocols import (
+    Backend,
     Chats,
     DrawnPair,
     DrawsPairs,
@@ -28,9 +29,44 @@ from imgdiff.backends.protocols import (
 )
 from imgdiff.core.errors import BackendError
 from imgdiff.core.geometry import Box
+from imgdiff.core.masks import AnyMask
 from imgdiff.core.records import CaptionPair
 
 Model = TypeVar("Model")
+
+
+class Weightless:
+    """A backend without weights: entering and leaving load nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+class Around:
+    """A backend that stands on another one, and is entered and left with it."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._inner.__exit__(kind, error, trace)
 
 
 class Handle(Generic[Model]):
@@ -82,7 +118,7 @@ class SegmenterHandle(Handle[SegmentsAndMasks]):
 
     def masks(
         self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]
-    ) -> list[list[Bool[np.ndarray, "_ _"]]]:
+    ) -> list[list[AnyMask]]:
         """As `Masks.masks`."""
         return self._model().masks(images, boxes)
 
@@ -93,9 +129,9 @@ class InpainterHandle(Handle[Inpaints]):
     def inpaint(
         self,
         images: Sequence[Image.Image],
-        masks: Sequence[Bool[np.ndarray, "_ _"]],
+        masks: Sequence[AnyMask],
         seeds: Sequence[int],
-        avoid: Sequence[Bool[np.ndarray, "_ _"] | None],
+        avoid: Sequence[AnyMask | None],
     ) -> list[Image.Image]:
         """As `Inpaints.inpaint`."""
         return self._model().inpaint(images, masks, seeds, avoid)

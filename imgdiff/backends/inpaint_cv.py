@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from imgdiff.backends.coco import Look
+from imgdiff.core.masks import Mask
 
 PATCH_RADIUS = 2
 # Rows of (dy, dx), the middle one first: it is the pixel's own copy and counts most in a vote.
@@ -54,7 +55,6 @@ NEIGHBOURS_42 = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
 
 Photo = UInt8[np.ndarray, "H W 3"]
 Colours = Float[np.ndarray, "H W 3"]
-Mask = Bool[np.ndarray, "H W"]
 Matte = Float[np.ndarray, "H W"]
 Points = Int[np.ndarray, "N 2"]
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
 from PIL import Image
 
 from imgdiff.backends.checkpoints import fixed_batches, locate
@@ -20,9 +19,8 @@ from imgdiff.backends.inpainters import SdxlInpaintConfig
 from imgdiff.backends.loading import device, effective_dtype, loading, require_files
 from imgdiff.core.errors import BackendError
 from imgdiff.core.images import to_rgb
+from imgdiff.core.masks import AnyMask, Mask
 
-Mask = Bool[np.ndarray, "H W"]
-AnyMask = Bool[np.ndarray, "_ _"]  # of a list: each image has its own size
 BYTE_MAX = 255
 
 

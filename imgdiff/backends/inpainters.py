@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool
 from PIL import Image
 
 from imgdiff.backends.checkpoints import Needed, content_identity, locate
@@ -20,9 +19,8 @@ from imgdiff.backends.handles import InpainterHandle
 from imgdiff.backends.protocols import Inpaints
 from imgdiff.core.errors import ConfigError
 from imgdiff.core.geometry import box_from
+from imgdiff.core.masks import AnyMask, Mask
 
-Mask = Bool[np.ndarray, "H W"]
-AnyMask = Bool[np.ndarray, "_ _"]  # of a list: each image has its own size
 HALF = 0.5
 VAE_PX = 8
 ENOUGH = 0.1  # of the hole's size, to copy from

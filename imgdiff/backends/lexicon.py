@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from imgdiff.backends import english
 from imgdiff.backends.english import Token
+from imgdiff.backends.handles import Weightless
 from imgdiff.backends.lexicon_table import (
     COLUMNS,
     EVERYDAY,
@@ -88,7 +88,7 @@ class LexiconConfig:
         return LexiconEditor(self)
 
 
-class LexiconEditor:
+class LexiconEditor(Weightless):
     """A `CaptionEditor` that needs no weights."""
 
     def __init__(self, config: LexiconConfig) -> None:
@@ -101,17 +101,6 @@ class LexiconEditor:
         rows = [[getattr(entry, column) for column in COLUMNS] for entry in self._table.entries]
         digest = fingerprint(rows, config.within_group, VERSION, lemminflect.__version__)
         self.identity = f"lexicon:{name}@{digest[:12]}"
-
-    def __enter__(self) -> LexiconEditor:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
     def edit(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Edited]:
         """One noun of each caption replaced; article, number and capitals follow the new noun.

@@ -6,11 +6,11 @@ import enum
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from imgdiff.backends.checkpoints import Needed
 from imgdiff.backends.configs import EditingModelConfig
 from imgdiff.backends.edit_check import compare, fault
+from imgdiff.backends.handles import Around
 from imgdiff.backends.protocols import Chat, Edited
 from imgdiff.core.errors import ConfigError
 
@@ -91,10 +91,11 @@ class LlmEditorConfig:
         return LlmEditor(self, self.model.build())
 
 
-class LlmEditor:
+class LlmEditor(Around):
     """A `CaptionEditor` over a chat model; temperature and length are the model's settings."""
 
     def __init__(self, config: LlmEditorConfig, chat: Chat) -> None:
+        super().__init__(chat)
         self._config = config
         self._chat = chat
 
@@ -107,18 +108,6 @@ class LlmEditor:
             f"max_changed_words={config.max_changed_words},max_words={config.max_words}"
         )
         return f"llm-editor:v{VERSION}({settings})+{self._chat.identity}"
-
-    def __enter__(self) -> LlmEditor:
-        self._chat.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._chat.__exit__(kind, error, trace)
 
     def edit(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Edited]:
         """One result per caption; refusals are those of `judge`, and "caption has no letters"."""

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
-from jaxtyping import Bool
 from PIL import Image
-from typing_extensions import Self
 
 from imgdiff.backends.coco import AnnotatedObject, pixel_window
 from imgdiff.backends.composite import CompositeConfig, CompositeGenerator, tight
+from imgdiff.backends.handles import Around
 from imgdiff.backends.protocols import Photographed, Refusal
 from imgdiff.core.errors import DataError
 from imgdiff.core.geometry import Box
+from imgdiff.core.masks import Mask
 from imgdiff.core.records import CaptionPair
 
 VERSION = "photographs-1"
-Mask = Bool[np.ndarray, "H W"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +31,17 @@ class PhotographConfig:
         return PhotoObjects(self.composite.build())
 
 
-class PhotoObjects:
+class PhotoObjects(Around):
     """A `Photographer` over a COCO folder; no weights."""
 
     def __init__(self, objects: CompositeGenerator) -> None:
+        super().__init__(objects)
         self._objects = objects
 
     @property
     def identity(self) -> str:
         """Version, annotations and limits."""
         return f"{VERSION}:{self._objects.identity}"
-
-    def __enter__(self) -> Self:
-        self._objects.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._objects.__exit__(kind, error, trace)
 
     def photograph(self, pairs: Sequence[CaptionPair]) -> list[Photographed | Refusal]:
         """One result per pair. DataError for a pair whose photo object the folder lacks."""

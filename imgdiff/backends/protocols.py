@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image
 from typing_extensions import Self
 
 from imgdiff.core.geometry import Box
+from imgdiff.core.masks import AnyMask, Mask
 from imgdiff.core.records import CaptionPair, PairTruth
 
 
@@ -95,8 +96,8 @@ class Photographed:
     image: Image.Image
     name: str
     box: Box
-    mask: Bool[np.ndarray, "H W"]
-    alike: Bool[np.ndarray, "H W"]
+    mask: Mask
+    alike: Mask
     same_kind: float
 
 
@@ -132,7 +133,7 @@ class Masks(Protocol):
 
     def masks(
         self, images: Sequence[Image.Image], boxes: Sequence[Sequence[Box]]
-    ) -> list[list[Bool[np.ndarray, "_ _"]]]:
+    ) -> list[list[AnyMask]]:
         """The mask of each box, from the detection that gave it; a mask may be empty.
 
         The boxes are such as `segment` returned for that image (rounding is allowed for).
@@ -151,9 +152,9 @@ class Inpaints(Protocol):
     def inpaint(
         self,
         images: Sequence[Image.Image],
-        masks: Sequence[Bool[np.ndarray, "_ _"]],
+        masks: Sequence[AnyMask],
         seeds: Sequence[int],
-        avoid: Sequence[Bool[np.ndarray, "_ _"] | None],
+        avoid: Sequence[AnyMask | None],
     ) -> list[Image.Image]:
         """Each image painted anew inside its mask, at its own size; the rest may change as well.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
 import numpy as np
 from PIL import Image
-from typing_extensions import Self
 
+from imgdiff.backends.handles import Weightless
 from imgdiff.backends.protocols import DrawnPair, Refusal
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.identity import fingerprint, seed_for
@@ -91,21 +90,6 @@ def _grounds_for(sketches: Sequence[Sketch], split: Split) -> list[str]:
         if named <= {ground}
         and all(allowed([p.category for p in s.objects], ground, split) for s in sketches)
     ]
-
-
-class Weightless:
-    """A backend without weights: entering and leaving load nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -330,7 +314,6 @@ __all__ = [
     "RenderConfig",
     "RenderGenerator",
     "Split",
-    "Weightless",
     "drawable",
     "scene_from",
     "split_named",

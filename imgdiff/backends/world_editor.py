@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from imgdiff.backends.handles import Weightless
 from imgdiff.backends.protocols import Edited
-from imgdiff.backends.world import WORLD_VERSION, Split, Weightless, drawable
+from imgdiff.backends.world import WORLD_VERSION, Split, drawable
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.identity import fingerprint
 from imgdiff.mini.language import article, parse_caption

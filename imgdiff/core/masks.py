@@ -14,10 +14,12 @@ from jaxtyping import Bool
 
 from imgdiff.core.errors import DataError
 
+Mask = Bool[np.ndarray, "H W"]  # of one image
+AnyMask = Bool[np.ndarray, "_ _"]  # of a list: each image has its own size
 Runs = list[int]
 
 
-def runs_of(mask_HW: Bool[np.ndarray, "H W"]) -> Runs:
+def runs_of(mask_HW: Mask) -> Runs:
     """Run lengths of a mask; they add up to its number of pixels."""
     flat = mask_HW.T.ravel()
     if not flat.size:
@@ -27,7 +29,7 @@ def runs_of(mask_HW: Bool[np.ndarray, "H W"]) -> Runs:
     return [0, *lengths] if flat[0] else [*lengths]
 
 
-def mask_of(runs: Sequence[int], width: int, height: int) -> Bool[np.ndarray, "H W"]:
+def mask_of(runs: Sequence[int], width: int, height: int) -> Mask:
     """The mask of these runs; DataError where they do not add up to width x height."""
     lengths = np.asarray(runs, dtype=np.int64)
     if (lengths < 0).any() or int(lengths.sum()) != width * height:

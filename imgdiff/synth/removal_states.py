@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
 from PIL import Image
 
 from imgdiff.core.geometry import Box
 from imgdiff.core.images import open_rgb
-from imgdiff.core.masks import Runs, mask_of
+from imgdiff.core.masks import Mask, Runs, mask_of
 from imgdiff.core.records import Rejected, Side
 
 
@@ -95,12 +93,12 @@ class RemovalState:
         """Record the first reason it falls for."""
         self.rejected = Rejected(id=self.id, stage=stage, reason=reason, detail=detail)
 
-    def mask(self) -> Bool[np.ndarray, "H W"]:
+    def mask(self) -> Mask:
         """The mask as pixels."""
         assert self.runs is not None
         return mask_of(self.runs, self.original.width, self.original.height)
 
-    def alike(self) -> Bool[np.ndarray, "H W"] | None:
+    def alike(self) -> Mask | None:
         """The pixels of others of its kind where they are on record."""
         if self.record is None:
             return None

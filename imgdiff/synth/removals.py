@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool
 from PIL import Image
 
 from imgdiff.backends.inpainters import changed_window, grown_mask, pasted_back
 from imgdiff.core.geometry import crop, normalised_text
 from imgdiff.core.identity import fingerprint, image_id, seed_for
 from imgdiff.core.images import open_rgb, save_image
-from imgdiff.core.masks import marked
+from imgdiff.core.masks import Mask, marked
 from imgdiff.core.records import Side
 from imgdiff.synth.audit import STILL_THERE
 from imgdiff.synth.config import DescribeBy
@@ -28,7 +27,6 @@ from imgdiff.synth.tools import Tools
 from imgdiff.synth.wording import LETTERS, truthful_content
 
 CHANGE_DIGITS, SHARE_DIGITS = 3, 4
-Mask = Bool[np.ndarray, "H W"]
 
 
 def paint_over(states: list[ItemState], tools: Tools) -> None:
