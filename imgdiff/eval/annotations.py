@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,17 @@ def first_existing(folders: Sequence[Path], what: str, remedy: str) -> Path:
             return path
     places = ", ".join(map(str, folders))
     raise DataError(f"no {what}: looked for {places}. {remedy}")
+
+
+def check_images(paths: Iterable[Path], remedy: str) -> None:
+    """DataError with the first missing file and how many are missing."""
+    distinct = dict.fromkeys(paths)
+    missing = [path for path in distinct if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(distinct)} images are missing, the first is {missing[0]}. "
+            f"{remedy}"
+        )
 
 
 def read_kinds(path: Path, key: str) -> dict[str, str]:

@@ -203,14 +203,3 @@ def _one_device_each(processes: int) -> list[dict[str, str]]:
     if not devices:
         return []
     return [{"CUDA_VISIBLE_DEVICES": devices[rank % len(devices)]} for rank in range(processes)]
-
-
-def check_images(questions: Sequence[Question], remedy: str) -> None:
-    """DataError with the first missing file and how many are missing."""
-    paths = dict.fromkeys(path for question in questions for path in question.images)
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(paths)} images are missing, the first is {missing[0]}. "
-            f"{remedy}"
-        )

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from imgdiff.core.errors import DataError
-from imgdiff.eval.asking import Asker, Question, check_images
+from imgdiff.eval.annotations import check_images
+from imgdiff.eval.asking import Asker, Question
 from imgdiff.eval.captions.scoring import CaptionScores, score_captions
 from imgdiff.eval.captions.statistics import ITEM_METRICS, item_scores
 from imgdiff.eval.captions.texts import CaptionSet
-from imgdiff.eval.config import CaptionConfig, EvalConfig, SpotConfig
+from imgdiff.eval.config import CaptionConfig, EvalConfig
 from imgdiff.eval.data import CaptionData
-from imgdiff.eval.image_edit_request import IMAGES_REMEDY as EDIT_IMAGES_REMEDY
 from imgdiff.eval.records import CaptionAnswer, CaptionItem, LeftOut
-from imgdiff.eval.spot_the_diff import IMAGES_REMEDY as SPOT_IMAGES_REMEDY
 
 NO_PREDICTION = "no prediction for the item"
 
@@ -35,14 +34,12 @@ def ask_captions(config: EvalConfig, data: CaptionData, asker: Asker) -> dict[st
     """The model's caption by subject; a pair of images that several items share is asked once."""
     benchmark = config.benchmark
     assert isinstance(benchmark, CaptionConfig)
-    limit = config.model.max_new_tokens or benchmark.tokens
     subjects = {item.subject: item for item in data.content.items}
     questions = [
-        Question(images=item.images, prompt=benchmark.prompt, max_new_tokens=limit)
+        Question(images=item.images, prompt=benchmark.prompt, max_new_tokens=config.max_new_tokens)
         for item in subjects.values()
     ]
-    is_spot = isinstance(benchmark, SpotConfig)
-    check_images(questions, SPOT_IMAGES_REMEDY if is_spot else EDIT_IMAGES_REMEDY)
+    check_images((path for q in questions for path in q.images), data.images_remedy)
     return dict(zip(subjects, asker.answers(questions, "captions"), strict=True))
 
 

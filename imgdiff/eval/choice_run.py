@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from imgdiff.core.errors import DataError
+from imgdiff.eval.annotations import check_images
 from imgdiff.eval.answers import choice_letter
-from imgdiff.eval.asking import AnswerStore, Asker, Question, StoredChat, check_images
+from imgdiff.eval.asking import AnswerStore, Asker, Question, StoredChat
 from imgdiff.eval.config import FREE_TOKENS, EvalConfig, MmvpConfig
 from imgdiff.eval.data import ChoiceData
 from imgdiff.eval.judge import Judge
@@ -30,7 +31,7 @@ def ask_choices(
     assert isinstance(benchmark, MmvpConfig)
     items = data.content.items
     questions = [_question(config, item, prompt_of(item, benchmark.prompt)) for item in items]
-    check_images(questions, REMEDY)
+    check_images([item.image for item in items], REMEDY)
     if benchmark.cocot:
         context = _similarities_and_differences(items, asker)
         questions = [
@@ -46,8 +47,7 @@ def ask_choices(
 
 
 def _question(config: EvalConfig, item: ChoiceItem, prompt: str) -> Question:
-    limit = config.model.max_new_tokens or config.benchmark.tokens
-    return Question(images=(item.image,), prompt=prompt, max_new_tokens=limit)
+    return Question(images=(item.image,), prompt=prompt, max_new_tokens=config.max_new_tokens)
 
 
 def _similarities_and_differences(items: Sequence[ChoiceItem], asker: Asker) -> dict[str, str]:

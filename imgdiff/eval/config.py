@@ -228,6 +228,11 @@ class EvalConfig:
         return self.processes or max(1, len(visible_gpus()))
 
     @property
+    def max_new_tokens(self) -> int:
+        """The longest answer: what the user says, or what the benchmark calls for."""
+        return int(self.model.max_new_tokens or self.benchmark.tokens)
+
+    @property
     def shown_label(self) -> str:
         """What tables call this evaluation."""
         if self.label:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from imgdiff.backends.hub import PREFIX, dataset_folder
 from imgdiff.backends.world_data import (
@@ -52,12 +53,7 @@ class CaptionData:
     split: str
     content: CaptionItems
     other_splits: Mapping[str, frozenset[str]]
-
-    def subjects_left_out(self) -> set[str]:
-        """The subjects of items that are in the file and cannot be scored."""
-        ids = (name for entry in self.content.left_out for name in entry.ids)
-        parts = ((name, name.rpartition("#")) for name in ids)  # "7#2": image 7, annotator 2
-        return {image if number.isdigit() and image else name for name, (image, _, number) in parts}
+    images_remedy: str  # what to do where image files are missing
 
 
 def choice_data(benchmark: MmvpConfig, cache: Path) -> ChoiceData:
@@ -92,7 +88,9 @@ def caption_data(benchmark: CaptionConfig, cache: Path, *, needs_images: bool) -
 
     Without need of images a folder that lacks them will do: captions are there already.
     """
-    annotations, images = _places(benchmark, cache, needs_images=needs_images)
+    assert isinstance(benchmark, (SpotConfig, EditConfig))
+    published, split = _PUBLISHED[benchmark.NAME], benchmark.split.value
+    annotations, images = _places(benchmark, published, split, cache, needs_images=needs_images)
     folders = (annotations.parent, annotations.parent.parent)
     drawn = any(map(is_procedural, folders))
     kinds: dict[str, str] = {}
@@ -102,100 +100,116 @@ def caption_data(benchmark: CaptionConfig, cache: Path, *, needs_images: bool) -
     return CaptionData(
         place=annotations,
         procedural=drawn,
-        split=annotations.stem if annotations.stem in _splits(benchmark) else _split(benchmark),
-        content=_load(benchmark, annotations, images, kinds),
-        other_splits=_other_splits(benchmark, annotations),
+        split=annotations.stem if annotations.stem in published.splits else split,
+        content=published.load(benchmark, annotations, images, kinds),
+        other_splits=_other_splits(published, annotations),
+        images_remedy=published.images_remedy,
     )
 
 
-def _load(
-    benchmark: CaptionConfig, annotations: Path, images: Path, kinds: Mapping[str, str]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Published:
+    """What the files of a captioning benchmark look like."""
+
+    remedy: str
+    images_remedy: str
+    id_key: str  # of a record
+    splits: tuple[str, ...]
+    draw: Callable[[Path, int, int, str], Path]  # the procedural set: (cache, pairs, seed, split)
+    annotations: Callable[[Path, str], Path]  # in a folder: (root, split)
+    images: Callable[[Path, str], Path]
+    load: Callable[[Any, Path, Path, Mapping[str, str]], CaptionItems]
+
+
+def _load_spot(
+    benchmark: SpotConfig, annotations: Path, images: Path, kinds: Mapping[str, str]
 ) -> CaptionItems:
-    if isinstance(benchmark, SpotConfig):
-        return std.load_spot_the_diff(annotations, images, benchmark.protocol, kinds)
+    return std.load_spot_the_diff(annotations, images, benchmark.protocol, kinds)
+
+
+def _load_edit(
+    benchmark: EditConfig, annotations: Path, images: Path, kinds: Mapping[str, str]
+) -> CaptionItems:
     return ier.load_image_edit_request(annotations, images, kinds)
 
 
-def _places(benchmark: CaptionConfig, cache: Path, *, needs_images: bool) -> tuple[Path, Path]:
+_PUBLISHED = {
+    SpotConfig.NAME: _Published(
+        remedy=std.REMEDY,
+        images_remedy=std.IMAGES_REMEDY,
+        id_key=std.ID_KEY,
+        splits=tuple(split.value for split in SpotSplit),
+        draw=spot_the_diff_folder,
+        annotations=std.spot_annotations,
+        images=std.spot_images,
+        load=_load_spot,
+    ),
+    EditConfig.NAME: _Published(
+        remedy=ier.REMEDY,
+        images_remedy=ier.IMAGES_REMEDY,
+        id_key=ier.ID_KEY,
+        splits=tuple(split.value for split in EditSplit),
+        draw=image_edit_request_folder,
+        annotations=ier.edit_annotations,
+        images=ier.edit_images,
+        load=_load_edit,
+    ),
+}
+
+
+def _places(
+    benchmark: CaptionConfig,
+    published: _Published,
+    split: str,
+    cache: Path,
+    *,
+    needs_images: bool,
+) -> tuple[Path, Path]:
     """The annotation file and the folder of images."""
-    root = benchmark.root
-    if root is not None and root.startswith(PREFIX):
-        raise ConfigError(
-            f"benchmark.root={root}: the images of this benchmark are on no hub; give a folder. "
-            + (std.REMEDY if isinstance(benchmark, SpotConfig) else ier.REMEDY)
-        )
-    folder = _drawn(benchmark, cache) if benchmark.is_drawn else None
-    if root is not None:
-        folder = Path(root).expanduser()
+    folder: Path | None = None
+    if benchmark.is_drawn:
+        folder = published.draw(cache, benchmark.pairs, benchmark.seed, split)
+    elif benchmark.root is not None:
+        folder = _root(benchmark.root, published)
     if benchmark.annotations is not None:
         annotations = Path(benchmark.annotations).expanduser()
     else:
         assert folder is not None
-        annotations = _annotations(benchmark, folder)
+        annotations = published.annotations(folder, split)
     if benchmark.images is not None:
         return annotations, Path(benchmark.images).expanduser()
-    if not needs_images:
-        return annotations, _images_if_any(benchmark, folder or annotations.parent)
-    if folder is None:
+    if folder is None and needs_images:
         raise ConfigError(
             f"benchmark.annotations={benchmark.annotations}: the images are needed too. Set "
             "benchmark.images to their folder (or predictions to a file of captions)."
         )
-    return annotations, _images(benchmark, folder)
-
-
-def _images_if_any(benchmark: CaptionConfig, folder: Path) -> Path:
     try:
-        return _images(benchmark, folder)
-    except DataError:  # told when a model is to see them
-        return folder / NO_IMAGES
+        return annotations, published.images(folder or annotations.parent, split)
+    except DataError:
+        if needs_images:
+            raise
+        return annotations, annotations.parent / NO_IMAGES
 
 
-def _drawn(benchmark: CaptionConfig, cache: Path) -> Path:
-    if isinstance(benchmark, SpotConfig):
-        return spot_the_diff_folder(cache, benchmark.pairs, benchmark.seed, benchmark.split.value)
-    assert isinstance(benchmark, EditConfig)
-    return image_edit_request_folder(cache, benchmark.pairs, benchmark.seed, benchmark.split.value)
+def _root(root: str, published: _Published) -> Path:
+    if root.startswith(PREFIX):
+        raise ConfigError(
+            f"benchmark.root={root}: the images of this benchmark are on no hub; give a folder. "
+            + published.remedy
+        )
+    return Path(root).expanduser()
 
 
-def _annotations(benchmark: CaptionConfig, folder: Path) -> Path:
-    if isinstance(benchmark, SpotConfig):
-        return std.spot_annotations(folder, benchmark.split.value)
-    assert isinstance(benchmark, EditConfig)
-    return ier.edit_annotations(folder, benchmark.split.value)
-
-
-def _images(benchmark: CaptionConfig, folder: Path) -> Path:
-    if isinstance(benchmark, SpotConfig):
-        return std.spot_images(folder)
-    assert isinstance(benchmark, EditConfig)
-    return ier.edit_images(folder, benchmark.split.value)
-
-
-def _splits(benchmark: CaptionConfig) -> list[str]:
-    """The names of all splits."""
-    kind: type[SpotSplit | EditSplit] = (
-        SpotSplit if isinstance(benchmark, SpotConfig) else EditSplit
-    )
-    return [split.value for split in kind]
-
-
-def _split(benchmark: CaptionConfig) -> str:
-    assert isinstance(benchmark, (SpotConfig, EditConfig))
-    return str(benchmark.split.value)
-
-
-def _other_splits(benchmark: CaptionConfig, annotations: Path) -> dict[str, frozenset[str]]:
+def _other_splits(published: _Published, annotations: Path) -> dict[str, frozenset[str]]:
     """Ids of the other splits whose files lie beside this one; unreadable ones are not asked."""
-    key = "img_id" if isinstance(benchmark, SpotConfig) else "uid"
     found = {}
-    for split in _splits(benchmark):
+    for split in published.splits:
         path = annotations.parent / f"{split}.json"
         if path == annotations or not path.is_file():
             continue
         try:
             records = read_records(path, "")
-            found[split] = frozenset(str(record.get(key)) for _, record in records)
+            found[split] = frozenset(str(record.get(published.id_key)) for _, record in records)
         except DataError:
             continue
     return found

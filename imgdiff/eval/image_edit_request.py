@@ -20,6 +20,7 @@ REMEDY = (
     "Point benchmark.annotations at dataset/adobe/test.json of "
     "github.com/airsplay/VisualRelationships."
 )
+ID_KEY = "uid"
 IMAGES_REMEDY = "Put the images there, or set benchmark.images to their folder."
 
 
@@ -32,7 +33,7 @@ def load_image_edit_request(
     """
     items, left_out = [], []
     for place, record in read_records(annotations, REMEDY):
-        uid = text_of(place, record, "uid", REMEDY)
+        uid = text_of(place, record, ID_KEY, REMEDY)
         references = texts_of(place, record, "sents", REMEDY)
         names = [text_of(place, record, key, REMEDY) for key in ("img0", "img1")]
         if not references:
@@ -58,6 +59,7 @@ def load_image_edit_request(
     return CaptionItems(
         items=tuple(items),
         left_out=(LeftOut(reason=WITHOUT_REFERENCE, ids=tuple(left_out)),) if left_out else (),
+        unscored=frozenset(left_out),
     )
 
 

@@ -118,10 +118,14 @@ class ChoiceItems:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionItems:
-    """The items of a captioning benchmark in the order of the file, and what cannot be scored."""
+    """The items of a captioning benchmark in the order of the file, and what cannot be scored.
+
+    `unscored` are the subjects of the items that are left out.
+    """
 
     items: tuple[CaptionItem, ...]
     left_out: tuple[LeftOut, ...] = ()
+    unscored: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -92,8 +92,8 @@ def _captions(config: EvalConfig, source: _Source) -> Run:
     benchmark = config.benchmark
     data = caption_data(benchmark, Path(config.cache_dir), needs_images=config.predictions is None)
     items = data.content.items
-    unscored = frozenset(data.subjects_left_out())
-    texts = _foreign(config, [item.subject for item in items], data.other_splits, unscored)
+    subjects = [item.subject for item in items]
+    texts = _foreign(config, subjects, data.other_splits, data.content.unscored)
     manifest = _manifest(config, source, [(item.id, item.references) for item in items])
     if source.model is not None:
         texts = ask_captions(config, data, _asker(config, source.model, source.identity))
@@ -144,16 +144,11 @@ def _foreign(
 def _manifest(config: EvalConfig, source: _Source, items: Sequence[Any]) -> dict[str, Any]:
     """What is evaluated; refuses a folder that holds something else."""
     asked = _asked(config.benchmark)
-    limit = _limit(config) if source.model is not None else None
+    limit = config.max_new_tokens if source.model is not None else None
     questions = fingerprint(source.identity, asked, items, config.judge.protocol(), limit)
     manifest = {"questions": questions, "label": config.shown_label}
     check_owner(Path(config.output_dir), manifest, overwrite=config.overwrite)
     return manifest
-
-
-def _limit(config: EvalConfig) -> int:
-    """Tokens of the longest answer."""
-    return int(config.model.max_new_tokens or config.benchmark.tokens)
 
 
 def _asked(benchmark: Any) -> dict[str, Any]:
@@ -189,7 +184,7 @@ def _tail(
         settings |= {
             "model": model.path,
             "template": model.template.value,
-            "max_new_tokens": _limit(config),
+            "max_new_tokens": config.max_new_tokens,
             "decoding": "greedy",
         }
     settings |= {key: getattr(value, "value", value) for key, value in _asked(benchmark).items()}

@@ -21,6 +21,7 @@ IMAGES_REMEDY = (
     "Put the images (ID.png and ID_2.png; the authors give them to whoever accepts VIRAT's terms) "
     "there, or set benchmark.images to their folder."
 )
+ID_KEY = "img_id"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -50,15 +51,16 @@ def load_spot_the_diff(
     """
     annotated = [
         _Annotated(
-            image_id=text_of(place, record, "img_id", REMEDY),
+            image_id=text_of(place, record, ID_KEY, REMEDY),
             sentences=texts_of(place, record, "sentences", REMEDY),
         )
         for place, record in read_records(annotations, REMEDY)
     ]
-    items, left_out = [], []
+    items, left_out, unscored = [], [], []
     for item_id, image_id, references in _grouped(annotated, protocol):
         if not references:
             left_out.append(item_id)
+            unscored.append(image_id)
             continue
         items.append(
             CaptionItem(
@@ -74,6 +76,7 @@ def load_spot_the_diff(
     return CaptionItems(
         items=tuple(items),
         left_out=(LeftOut(reason=WITHOUT_REFERENCE, ids=tuple(left_out)),) if left_out else (),
+        unscored=frozenset(unscored),
     )
 
 
@@ -122,8 +125,9 @@ def spot_annotations(root: Path, split: str) -> Path:
     return first_existing([folder / f"{split}.json" for folder in folders], "annotations", REMEDY)
 
 
-def spot_images(root: Path) -> Path:
-    """The folder of the images, below the same root."""
+def spot_images(root: Path, split: str) -> Path:
+    """The folder of the images, below the same root; all splits share it."""
+    del split
     names = ("images", "resized_images")
     folders = [place / name for place in (root, root / "data") for name in names]
     return first_existing(folders, "folder of images", IMAGES_REMEDY)

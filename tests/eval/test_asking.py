@@ -11,7 +11,8 @@ from PIL import Image
 
 from imgdiff.backends.world_data import benchmark_folder
 from imgdiff.core.errors import DataError, StoreError
-from imgdiff.eval.asking import AnswerStore, Asker, Question, check_images
+from imgdiff.eval.annotations import check_images
+from imgdiff.eval.asking import AnswerStore, Asker, Question
 from imgdiff.eval.config import AskedConfig
 from imgdiff.eval.mmvp import IMAGES_FOLDER
 
@@ -109,5 +110,5 @@ def test_images_are_looked_at_before_the_model_is_loaded(tmp_path: Path) -> None
         asker.answers(_questions(paths))
     paths[1].unlink()
     with pytest.raises(DataError, match=r"1 of 3 images are missing, the first is .*1\.png. Copy"):
-        check_images(_questions(paths), "Copy them.")
+        check_images(paths, "Copy them.")
     assert chat.entered == 0

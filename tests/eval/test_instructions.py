@@ -58,7 +58,7 @@ def test_every_sentence_is_a_row_about_both_images(
     assert "1 empty sentences left out" in shown
     assert "experiment=train/spot_the_diff" in shown
     (tmp_path / "images" / "7_2.png").unlink()
-    with pytest.raises(DataError, match=r"1 images are missing, the first is .*7_2\.png"):
+    with pytest.raises(DataError, match=r"1 of 2 images are missing, the first is .*7_2\.png"):
         _write(tmp_path, SpotConfig(root=str(tmp_path), split=SpotSplit.train))
 
 

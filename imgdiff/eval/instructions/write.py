@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from imgdiff.core.console import say
-from imgdiff.core.errors import ConfigError, DataError
+from imgdiff.core.errors import ConfigError
 from imgdiff.core.files import write_json
+from imgdiff.eval.annotations import check_images
 from imgdiff.eval.config import CaptionConfig, EditSplit
 from imgdiff.eval.config import register as register_benchmarks
 from imgdiff.eval.data import caption_data
@@ -46,7 +47,7 @@ def run(config: InstructionsConfig) -> Path:
         say("note: this is the test split; a model that learned it cannot be measured on it")
     items = data.content.items
     folder = Path(os.path.commonpath([path.parent for item in items for path in item.images]))
-    _check_images(items)
+    check_images((path for item in items for path in item.images), data.images_remedy)
     rows, empty = _rows(items, folder, config.benchmark.prompt)
     output = Path(config.output)
     write_json(output, rows)
@@ -66,15 +67,6 @@ def _setting(key: str, path: Path) -> str:
         return f"{key}={path}"
     escaped = str(path).replace('"', '\\"')
     return shlex.quote(f'{key}="{escaped}"')
-
-
-def _check_images(items: Sequence[CaptionItem]) -> None:
-    missing = [path for item in items for path in item.images if not path.is_file()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} images are missing, the first is {missing[0]}. Set benchmark.images "
-            "to their folder."
-        )
 
 
 def _rows(
