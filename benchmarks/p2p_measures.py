@@ -101,9 +101,7 @@ def report(title: str, figures: dict[str, Figures], base: str) -> None:
         )
 
 
-def print_ratio(explicit: Figures, fused: Figures) -> None:
+def print_ratio(explicit: Figures, fused: Figures, name: str) -> None:
     """How much more the explicit variant takes."""
-    times = explicit.seconds / fused.seconds
-    print(
-        f"  explicit / fused: x{times:.2f} time, x{explicit.peak_mib / fused.peak_mib:.2f} memory"
-    )
+    times, sizes = explicit.seconds / fused.seconds, explicit.peak_mib / fused.peak_mib
+    print(f"  {name} / fused: x{times:.2f} time, x{sizes:.2f} memory")

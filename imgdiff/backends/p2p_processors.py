@@ -37,6 +37,11 @@ class CrossStep:
     mix: Float[Tensor, "P 1 K K"] | None
     own: Float[Tensor, "P 1 K 1"] | None
 
+    @property
+    def follows(self) -> bool:
+        """Whether nothing of the targets' own attention is left."""
+        return self.mix is not None and self.own is None
+
 
 class PairEdits:
     """The edits of P pairs, and the step that sampling has come to."""
@@ -80,9 +85,18 @@ class PairEdits:
             return False
         return any(self._step < plan.self_steps for plan in self.plans)
 
-    def self_rows(self) -> list[int]:
-        """The pairs whose self attention is replaced in this step."""
-        return [n for n, plan in enumerate(self.plans) if self._step < plan.self_steps]
+    def leaders(self, rows: int, step: CrossStep | None) -> list[int]:
+        """For each row the one whose queries it attends with: a target's may be its source.
+
+        `step` is that of a cross-attention layer; None means self attention.
+        """
+        first = self.first_row(rows)
+        asked = list(range(rows))
+        for pair, plan in enumerate(self.plans):
+            source = first + 2 * pair
+            if step.follows if step is not None else self._step < plan.self_steps:
+                asked[source + 1] = source
+        return asked
 
     def cross_step(self, like: Tensor) -> CrossStep:
         """The cross-attention edit of the step at hand, as a tensor like `like`."""
@@ -126,14 +140,17 @@ class PairProcessor:
             )
         if attention_mask is not None:
             raise BackendError("Prompt-to-Prompt takes no attention mask; leave it out")
-        query, key, value = _projected(attn, hidden_states, encoder_hidden_states)
-        if encoder_hidden_states is None:
-            out = replaced_self(query, key, value, first, self._edits.self_rows())
+        step = None
+        if encoder_hidden_states is not None:
+            step = self._edits.cross_step(hidden_states)
+        leaders = self._edits.leaders(len(hidden_states), step)
+        query, key, value = _projected(attn, hidden_states, encoder_hidden_states, leaders)
+        if step is None:
+            out = sdpa(query, key, value)
         else:
-            step = self._edits.cross_step(value)
             out = edited_cross(query, key, value, first, step)
             if self._edits.blend is not None and self._edits.blend.watches(query.shape[2]):
-                # The rows that `edited_cross` overwrote hold what the target really attended with.
+                # `query` and `key` hold by now what the targets really attended with
                 self._edits.blend.watch(query[first:], key[first:], step, edited_cross)
         del query, key, value  # a whole activation each, and the next lines make more
         out = out.transpose(1, 2).flatten(2)
@@ -148,12 +165,27 @@ class PairProcessor:
         return watched or self._edits.cross_step(hidden).mix is not None
 
 
-def _projected(attn: Any, hidden: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [B H T D] of a transformer block's attention."""
-    seen = hidden if context is None else context
-    if context is not None and attn.norm_cross:
-        seen = attn.norm_encoder_hidden_states(context)
-    query, key, value = attn.to_q(hidden), attn.to_k(seen), attn.to_v(seen)
+def _projected(
+    attn: Any, hidden: Tensor, context: Tensor | None, leaders: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [B H T D] of a transformer block's attention.
+
+    Row n has the queries, and in self attention also the keys, of row `leaders[n]`. Those that no
+    row attends with are never computed.
+    """
+    distinct = sorted(set(leaders))
+    places = [distinct.index(leader) for leader in leaders]
+    asking = hidden if len(distinct) == len(leaders) else hidden[distinct]
+
+    def led(states: Tensor) -> Tensor:
+        return states if asking is hidden else states[places]
+
+    query = led(attn.to_q(asking))
+    if context is None:
+        key, value = led(attn.to_k(asking)), attn.to_v(hidden)
+    else:
+        seen = attn.norm_encoder_hidden_states(context) if attn.norm_cross else context
+        key, value = attn.to_k(seen), attn.to_v(seen)
     query, key, value = (
         states.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for states in (query, key, value)
     )
@@ -162,24 +194,6 @@ def _projected(attn: Any, hidden: Tensor, context: Tensor | None) -> tuple[Tenso
     if attn.norm_k is not None:
         key = attn.norm_k(key)
     return query, key, value
-
-
-def replaced_self(
-    query: Float[Tensor, "B H T D"],
-    key: Float[Tensor, "B H T D"],
-    value: Float[Tensor, "B H T D"],
-    first: int,
-    pairs: Sequence[int],
-) -> Float[Tensor, "B H T D"]:
-    """Self attention in which the targets of `pairs` attend as their sources do.
-
-    Overwrites the targets' queries and keys.
-    """
-    for pair in pairs:
-        source = first + 2 * pair
-        query[source + 1] = query[source]
-        key[source + 1] = key[source]
-    return sdpa(query, key, value)
 
 
 def edited_cross(
@@ -191,15 +205,15 @@ def edited_cross(
 ) -> Float[Tensor, "B H T D"]:
     """Cross attention with this step's edit of the targets from row `first` on.
 
-    Overwrites the targets' values, and where nothing of their own attention is left also their
-    queries and keys, which saves the second call.
+    Where `step.follows`, targets come with their sources' queries (`PairEdits.leaders`), and one
+    call does. Overwrites the targets' values, and there also their keys.
     """
     if step.mix is None:
         return sdpa(query, key, value)
     source, target = slice(first, None, 2), slice(first + 1, None, 2)
     mixed = step.mix @ value[target]
     if step.own is None:
-        query[target], key[target], value[target] = query[source], key[source], mixed
+        key[target], value[target] = key[source], mixed
         return sdpa(query, key, value)
     value[target] *= step.own
     out = sdpa(query, key, value)

@@ -69,7 +69,7 @@ class SdxlP2pConfig:
     batch_pairs: int = 4  # pairs per pass, four images each under guidance; speed and memory only
 
     MODEL_KEY: ClassVar[str] = "generator.model"
-    VERSION: ClassVar[int] = 1  # of everything in sdxl_p2p.py and below that changes a pixel
+    VERSION: ClassVar[int] = 2  # of everything in sdxl_p2p.py and below that changes a pixel
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the key, the value, the rule and the remedy."""
