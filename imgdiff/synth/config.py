@@ -109,6 +109,7 @@ class SynthConfig:
     output_dir: str = "outputs/synth"
     store_dir: str = "outputs/store"  # scores and generated images, shared by all runs
     workers: int | None = None  # processes; None: one per core, at most 4
+    candidates: int = 1  # image pairs drawn for each caption pair; the best that passes is kept
     shard_size: int = 50  # items; the unit of work and of resumption
     overwrite: bool = False  # replace an output folder that holds another run
     stop_after: StopAfter = StopAfter.export
@@ -132,6 +133,8 @@ class SynthConfig:
             raise ConfigError(f"workers={self.workers}: must be >= 1, or null for one per core")
         if self.shard_size < 1:
             raise ConfigError(f"shard_size={self.shard_size}: must be >= 1")
+        if self.candidates < 1:
+            raise ConfigError(f"candidates={self.candidates}: must be >= 1; 1 takes what is drawn")
         _check_choice("source", self.source, (WorldSource, CocoSource, JsonSource))
         _check_choice("editor", self.editor, (WorldEditorConfig, LexiconConfig, LlmEditorConfig))
         generators = (RenderConfig, CompositeConfig, SdxlP2pConfig)
@@ -152,6 +155,11 @@ class SynthConfig:
         if not truth and self.describe.by is DescribeBy.truth:
             raise ConfigError(
                 "describe.by=truth needs rules.regions_from=truth: a segmented box has no record"
+            )
+        if truth and self.candidates > 1:
+            raise ConfigError(
+                f"candidates={self.candidates}: they are chosen by image similarity, which "
+                "rules.regions_from=truth does not ask for; use rules.regions_from=segmenter"
             )
         if truth and isinstance(self.generator, SdxlP2pConfig):
             raise ConfigError(

@@ -40,7 +40,8 @@ PAIR_SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("nouns_0", pa.list_(pa.string())), ("nouns_1", pa.list_(pa.string())),
         ("image_0", pa.string()), ("image_1", pa.string()), ("width", pa.int32()),
-        ("height", pa.int32()), ("image_similarity", pa.float64()), ("truth", pa.string()),
+        ("height", pa.int32()), ("image_similarity", pa.float64()),
+        ("direction", pa.float64()), ("truth", pa.string()),
         ("n_regions", pa.int32()), ("n_samples", pa.int32()), ("kept", pa.bool_()),
         ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string()),
     ]
@@ -139,7 +140,7 @@ def pair_row(state: ItemState, samples: int) -> dict[str, object]:
         if images
         else (state.caption.text if state.caption else None),
         "caption_1": images.right_caption if images else (pair.right if pair else None),
-        "seed": pair.seed if pair else None,
+        "seed": images.seed if images else (pair.seed if pair else None),
         "nouns_0": list(state.nouns.left) if state.nouns else None,
         "nouns_1": list(state.nouns.right) if state.nouns else None,
         "image_0": images.left_path if images else None,
@@ -147,6 +148,7 @@ def pair_row(state: ItemState, samples: int) -> dict[str, object]:
         "width": images.width if images else None,
         "height": images.height if images else None,
         "image_similarity": state.image_similarity,
+        "direction": state.direction,
         "truth": truth.note if truth else None,
         "n_regions": len(state.regions),
         "n_samples": samples,

@@ -1,4 +1,4 @@
-"""Stages 1 to 3: caption -> caption pair -> image pair, and the image similarity filter."""
+"""Stages 1 and 2: caption -> caption pair -> image pairs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from imgdiff.core.identity import fingerprint, image_id, seed_for
 from imgdiff.core.images import open_rgb, save_image
 from imgdiff.core.masks import runs_of
 from imgdiff.core.records import CaptionPair, Change, ImagePair, PairTruth, Side
+from imgdiff.synth.candidates import with_seeds
 from imgdiff.synth.removal_states import AnnotatedMask
-from imgdiff.synth.scores import CHUNK, cosines, missed_end
-from imgdiff.synth.selection import RegionsFrom
-from imgdiff.synth.states import ItemState, open_items, truth_from_json, truth_to_json
+from imgdiff.synth.scores import CHUNK
+from imgdiff.synth.states import (
+    CandidateState,
+    ItemState,
+    open_items,
+    truth_from_json,
+    truth_to_json,
+)
 from imgdiff.synth.tools import Tools
 
 
@@ -62,7 +68,12 @@ def generate_pairs(states: list[ItemState], tools: Tools) -> None:
     if tools.config.removes_annotated and not tools.config.edit.replaces:
         photograph_objects(states, tools)
         return
-    pairs = [s.pair for s in open_items(states) if s.pair is not None]
+    asked = [
+        (state, pair)
+        for state in open_items(states)
+        if state.pair is not None
+        for pair in with_seeds(state.pair, tools.config.seed, tools.config.candidates)
+    ]
 
     def compute(items: Sequence[CaptionPair]) -> list[dict[str, object]]:
         rows = []
@@ -72,11 +83,17 @@ def generate_pairs(states: list[ItemState], tools: Tools) -> None:
             rows += [_keep(pair, one, tools) for pair, one in zip(part, drawn, strict=True)]
         return rows
 
-    keyed = [(fingerprint(pair), pair) for pair in pairs]
+    keyed = [(fingerprint(pair), pair) for _, pair in asked]
     rows = tools.values("generate", "generator", keyed, compute, tools.config.store_format.value)
-    by_id = {pair.id: row for pair, row in zip(pairs, rows, strict=True)}
-    for state in open_items(states):
-        _take_pair(state, by_id[state.id])
+    refused: dict[str, list[str]] = {}
+    for (state, pair), row in zip(asked, rows, strict=True):
+        if "refusal" in row:
+            refused.setdefault(state.id, row["refusal"])
+        else:
+            _take_pair(state, pair, row)
+    for state, _ in asked:
+        if not state.candidates and state.rejected is None:
+            state.reject("generate", *refused[state.id])
 
 
 def _keep(pair: CaptionPair, drawn: DrawnPair | Refusal, tools: Tools) -> dict[str, object]:
@@ -101,15 +118,10 @@ def _keep(pair: CaptionPair, drawn: DrawnPair | Refusal, tools: Tools) -> dict[s
     return row | {"paths": paths, "ids": ids}
 
 
-def _take_pair(state: ItemState, row: dict[str, Any]) -> None:
-    assert state.pair is not None
-    refusal = row.get("refusal")
-    if refusal is not None:
-        reason, detail = refusal
-        state.reject("generate", reason, detail)
-        return
+def _take_pair(state: ItemState, pair: CaptionPair, row: dict[str, Any]) -> None:
+    """Note one candidate."""
     captions, paths, ids, size = (row[key] for key in ("captions", "paths", "ids", "size"))
-    state.images = ImagePair(
+    images = ImagePair(
         id=state.id,
         left_caption=captions[0],
         right_caption=captions[1],
@@ -119,9 +131,12 @@ def _take_pair(state: ItemState, row: dict[str, Any]) -> None:
         right_id=ids[1],
         width=int(size[0]),
         height=int(size[1]),
-        seed=state.pair.seed,
+        seed=pair.seed,
         truth=truth_from_json(row["truth"]),
     )
+    state.candidates.append(CandidateState(images=images))
+    if state.images is None:
+        state.images = images
 
 
 def photograph_objects(states: list[ItemState], tools: Tools) -> None:
@@ -135,7 +150,7 @@ def photograph_objects(states: list[ItemState], tools: Tools) -> None:
     keyed = [(fingerprint(pair), pair) for _, pair in waiting]
     suffix = tools.config.store_format.value
     rows = tools.values("photograph", "photographer", keyed, compute, suffix)
-    for (state, _), row in zip(waiting, rows, strict=True):
+    for (state, pair), row in zip(waiting, rows, strict=True):
         if "refusal" in row:
             state.reject("generate", *row["refusal"])
             continue
@@ -148,7 +163,7 @@ def photograph_objects(states: list[ItemState], tools: Tools) -> None:
             same_kind=held["same_kind"],
         )
         if state.images is None:
-            _take_pair(state, row)
+            _take_pair(state, pair, row)
 
 
 def _keep_photo(
@@ -177,29 +192,3 @@ def _keep_photo(
             "same_kind": round(shown.same_kind, 4),
         },
     }
-
-
-def compare_images(states: list[ItemState], tools: Tools) -> None:
-    """Image similarity filter: CLIP cosine of the two images (paper §3.3)."""
-    if tools.config.rules.regions_from is RegionsFrom.truth:
-        return
-    waiting = [s for s in open_items(states) if s.images is not None]
-
-    def compute(items: Sequence[ImagePair]) -> list[float]:
-        scores: list[float] = []
-        for start in range(0, len(items), CHUNK):
-            both = [tools.open_pair(pair) for pair in items[start : start + CHUNK]]
-            scores += cosines(both, tools)
-        return scores
-
-    keyed = [
-        (fingerprint(s.images.left_id, s.images.right_id), s.images) for s in waiting if s.images
-    ]
-    scores = tools.values("image_similarity", "embedder", keyed, compute)
-    rules = tools.config.rules
-    for state, score in zip(waiting, scores, strict=True):
-        state.image_similarity = score
-        digits = rules.image_similarity_digits
-        judged = score if digits is None else round(score, digits)
-        if not rules.image_similarity.accepts(judged):
-            state.reject("image_similarity", missed_end(rules.image_similarity, judged, "images"))

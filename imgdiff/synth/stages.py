@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from imgdiff.synth.candidates import compare_images
 from imgdiff.synth.differences import (
     compare_contents,
     describe_contents,
     match_contents,
     say_differences,
 )
-from imgdiff.synth.pairs import compare_images, edit_captions, generate_pairs
+from imgdiff.synth.pairs import edit_captions, generate_pairs
 from imgdiff.synth.regions import compare_crops, match_objects, propose_regions
 from imgdiff.synth.removal_candidates import (
     compare_removals,

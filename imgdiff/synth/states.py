@@ -42,15 +42,26 @@ class RegionState:
 
 
 @dataclass(kw_only=True)
+class CandidateState:
+    """One of the image pairs drawn for a caption pair, with the scores that choose among them."""
+
+    images: ImagePair
+    similarity: float | None = None
+    direction: float | None = None  # where several passed the similarity filter
+
+
+@dataclass(kw_only=True)
 class ItemState:
     """One caption (or photo object) on its way through the pipeline."""
 
     id: str
     caption: Caption | None
     pair: CaptionPair | None = None
-    images: ImagePair | None = None
+    candidates: list[CandidateState] = field(default_factory=list)
+    images: ImagePair | None = None  # the first candidate until one is chosen
     nouns: ChangedNouns | None = None
     image_similarity: float | None = None
+    direction: float | None = None
     regions: list[RegionState] = field(default_factory=list)
     annotated: AnnotatedMask | None = None  # where annotated objects are removed
     removals: list[RemovalState] = field(default_factory=list)
