@@ -115,7 +115,7 @@ class LexiconEditor(Weightless):
             return Edited(text="", refusal="caption has no letters")
         tokens = english.tokens_of(caption)
         present = self._table.find(tokens)
-        spans = [span for span in (_object(tokens, present, s) for s in present) if span]
+        spans = [span for span in (object_at(tokens, present, s) for s in present) if span]
         if not spans:
             return Edited(text="", refusal="no known object")
         rng = np.random.default_rng(seed)
@@ -145,7 +145,7 @@ class LexiconEditor(Weightless):
         return near or kin or allowed
 
 
-def _object(tokens: Sequence[Token], present: Sequence[Span], span: Span) -> Span | None:
+def object_at(tokens: Sequence[Token], present: Sequence[Span], span: Span) -> Span | None:
     """The span with the modifiers that belong to it, or None if it is not safely an object."""
     start, end, entry = span.start, span.end, span.entry
     if (

@@ -79,6 +79,10 @@ class Table:
                 return found[0], size
         return None
 
+    def entry(self, name: str) -> Entry:
+        """The entry of a name that is listed."""
+        return self._by_name[name]
+
     def line(self, entry: Entry) -> frozenset[str]:
         """What an entry is: its own name, its kind, the kind of that, and so on."""
         return self._lines[entry.thing]

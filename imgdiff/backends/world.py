@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +16,14 @@ from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.identity import fingerprint, seed_for
 from imgdiff.core.records import Caption, CaptionPair, Change, NamedBox, PairTruth
 from imgdiff.mini.grounds import GROUNDS
-from imgdiff.mini.language import RELATIONS, NounPhrase, Sketch, describe, parse_caption
+from imgdiff.mini.language import (
+    PLACES,
+    RELATIONS,
+    NounPhrase,
+    Sketch,
+    describe,
+    parse_caption,
+)
 from imgdiff.mini.scene import (
     GRID,
     SIZES,
@@ -31,10 +39,30 @@ from imgdiff.mini.scene import (
     sample_scene,
 )
 from imgdiff.mini.shapes import CATEGORIES, COLOURS
+from imgdiff.mini.small_world import MOST_OBJECTS, THINGS, sample_part
 from imgdiff.mini.written import drawing_identity
 
 WORLD_VERSION = 2
 _CELLS = tuple(range(GRID * GRID))
+_STALE = 10_000  # draws in a row without a new caption: there are no more
+
+
+class Vocabulary(str, enum.Enum):
+    """Which things captions may name. A model that has seen few things can draw no others."""
+
+    any = "any"  # captions are as their source has them; the procedural world has 48 things
+    world = "world"  # the procedural world's, in its words
+    mini_sdxl = "mini_sdxl"  # the 18 things that the mini SDXL was trained on, in those words
+
+
+def things_of(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The object names of a vocabulary."""
+    return THINGS if vocabulary is Vocabulary.mini_sdxl else tuple(CATEGORIES)
+
+
+def most_objects(vocabulary: Vocabulary) -> int:
+    """How many objects a caption may name."""
+    return MOST_OBJECTS if vocabulary is Vocabulary.mini_sdxl else len(PLACES)
 
 
 def split_named(name: str, key: str = "source.split") -> Split:
@@ -46,17 +74,31 @@ def split_named(name: str, key: str = "source.split") -> Split:
         raise ConfigError(f"{key}={name}: no such world; choose one of {options}") from None
 
 
-def world_captions(split: str, count: int, seed: int) -> Iterator[Caption]:
-    """`count` distinct captions of a split, from (seed, split); a smaller count gives a prefix."""
+def world_captions(
+    split: str, count: int, seed: int, vocabulary: Vocabulary = Vocabulary.any
+) -> Iterator[Caption]:
+    """`count` distinct captions of a split, from (seed, split); a smaller count gives a prefix.
+
+    ConfigError where the vocabulary has not so many.
+    """
     world = split_named(split)
+    sample = sample_part if vocabulary is Vocabulary.mini_sdxl else sample_scene
     seen: set[int] = set()
-    number = 0
+    number = stale = 0
     while len(seen) < count:
         rng = np.random.default_rng(seed_for(seed, f"{world.value}-{number}", "caption"))
         number += 1
-        text = describe(sample_scene(rng, world), rng)
+        text = describe(sample(rng, world), rng)
         if hash_of(text) in seen:
+            stale += 1
+            if stale == _STALE:
+                raise ConfigError(
+                    f"source.limit={count}: the world {world.value} of "
+                    f"source.vocabulary={vocabulary.value} has about {len(seen)} captions; "
+                    "ask for fewer, or for source.vocabulary=world"
+                )
             continue
+        stale = 0
         yield Caption(id=f"world-{world.value}-{len(seen):06d}", text=text)
         seen.add(hash_of(text))
 
@@ -314,9 +356,12 @@ __all__ = [
     "RenderConfig",
     "RenderGenerator",
     "Split",
+    "Vocabulary",
     "drawable",
+    "most_objects",
     "scene_from",
     "split_named",
+    "things_of",
     "world_captions",
     "world_lexicon",
 ]

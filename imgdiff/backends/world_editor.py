@@ -10,13 +10,13 @@ import numpy as np
 
 from imgdiff.backends.handles import Weightless
 from imgdiff.backends.protocols import Edited
-from imgdiff.backends.world import WORLD_VERSION, Split, drawable
+from imgdiff.backends.world import WORLD_VERSION, Split, Vocabulary, drawable, things_of
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.identity import fingerprint
 from imgdiff.mini.language import article, parse_caption
 from imgdiff.mini.shapes import CATEGORIES
 
-VERSION = 2  # of the choice; stored edits of another version are not used
+VERSION = 3  # of the choice; stored edits of another version are not used
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -24,10 +24,12 @@ class WorldEditorConfig:
     """Edits captions of the procedural world so that the renderer of `split` can draw them.
 
     `same_group_share` of the edits swap within a lexical group (a car for a bus), as the paper's
-    lexicon variant does; the others take any object, as its LLM may.
+    lexicon variant does; the others take any object, as its LLM may. New objects are of
+    `vocabulary`.
     """
 
     split: Split = Split.train
+    vocabulary: Vocabulary = Vocabulary.any
     same_group_share: float = 0.5
 
     def __post_init__(self) -> None:
@@ -57,6 +59,8 @@ class WorldEditor(Weightless):
             present = [phrase.category for phrase in parse_caption(caption).objects]
         except DataError:
             return Edited(text="", refusal="caption outside the world's language")
+        if not drawable(caption, self.config.split.value):
+            return Edited(text="", refusal="combination held out of this world")
         rng = np.random.default_rng(seed)
         near = bool(rng.random() < self.config.same_group_share)
         for index in rng.permutation(len(present)):
@@ -75,7 +79,7 @@ class WorldEditor(Weightless):
         near: bool,
     ) -> Iterator[str]:
         """The caption with `old` replaced, in random order; its own group first if `near`."""
-        others = [name for name in CATEGORIES if name not in present]
+        others = [name for name in things_of(self.config.vocabulary) if name not in present]
         shuffled = [others[int(k)] for k in rng.permutation(len(others))]
         if near:
             shuffled.sort(key=lambda name: CATEGORIES[name] != CATEGORIES[old])

@@ -16,7 +16,7 @@ from imgdiff.backends.lexicon import LexiconConfig
 from imgdiff.backends.llm_editor import LlmEditorConfig, PromptProfile
 from imgdiff.backends.sdxl_p2p_config import SdxlP2pConfig
 from imgdiff.backends.token_alignment import PadMap
-from imgdiff.backends.world import RenderConfig
+from imgdiff.backends.world import RenderConfig, Vocabulary
 from imgdiff.backends.world_editor import WorldEditorConfig
 from imgdiff.core.errors import ConfigError
 from imgdiff.synth.removal_config import Edit, RemovalCheck, RemovalConfig
@@ -86,6 +86,7 @@ class PublishedConfig:
     pair_dtype: Dtype = Dtype.float32
     pair_batch: int = 4
     pair_pad_map: PadMap = PadMap.identity
+    pair_vocabulary: Vocabulary = Vocabulary.mini_sdxl
 
 
 @dataclass(kw_only=True, slots=True)
@@ -141,32 +142,47 @@ class SynthConfig:
         _check_choice("generator", self.generator, generators)
         _check_choice("inpainter", self.inpainter, (OpenCvInpaintConfig, SdxlInpaintConfig))
         _check_prompt("removal.question", self.removal.question, "caption")
-        if self.unit == "objects" and not isinstance(self.source, CocoSource):
-            raise ConfigError(
-                "generator=composite needs photos with instance masks; add source=coco "
-                "source.root=FOLDER (COCO layout)"
-            )
         if self.describer.temperature > 0:
             raise ConfigError(
                 f"describer.temperature={self.describer.temperature}: descriptions are greedy, so "
                 "that stored ones stay true; set it to 0"
             )
-        truth = self.rules.regions_from is RegionsFrom.truth
-        if not truth and self.describe.by is DescribeBy.truth:
+        self._check_source()
+        if self.rules.regions_from is RegionsFrom.truth:
+            self._check_truth()
+        elif self.describe.by is DescribeBy.truth:
             raise ConfigError(
                 "describe.by=truth needs rules.regions_from=truth: a segmented box has no record"
             )
-        if truth and self.candidates > 1:
+
+    def _check_source(self) -> None:
+        """Whether the source has what generator and editor start from."""
+        if self.unit == "objects" and not isinstance(self.source, CocoSource):
+            raise ConfigError(
+                "generator=composite needs photos with instance masks; add source=coco "
+                "source.root=FOLDER (COCO layout)"
+            )
+        restated = self.unit == "captions" and self.source.vocabulary is not Vocabulary.any
+        if restated and not isinstance(self.editor, WorldEditorConfig):
+            raise ConfigError(
+                f"source.vocabulary={self.source.vocabulary.value}: captions are in the words of a "
+                "small world, which this editor knows nothing of; add editor=world, or set "
+                "source.vocabulary=any for a generator that draws everything"
+            )
+
+    def _check_truth(self) -> None:
+        """Whether there is a record that regions can come from, and nothing that needs scores."""
+        if self.candidates > 1:
             raise ConfigError(
                 f"candidates={self.candidates}: they are chosen by image similarity, which "
                 "rules.regions_from=truth does not ask for; use rules.regions_from=segmenter"
             )
-        if truth and isinstance(self.generator, SdxlP2pConfig):
+        if isinstance(self.generator, SdxlP2pConfig):
             raise ConfigError(
                 "rules.regions_from=truth: generator=sdxl_p2p keeps no record of what it drew; "
                 "use rules.regions_from=segmenter"
             )
-        if truth and self.edit.removes and self.unit != "objects":
+        if self.edit.removes and self.unit != "objects":
             raise ConfigError(
                 f"edit={self.edit.value} with rules.regions_from=truth needs masks on record, "
                 "which only generator=composite has; use it, or rules.regions_from=segmenter"

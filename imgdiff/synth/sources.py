@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from imgdiff.backends.world import Split
+from imgdiff.backends.world import Split, Vocabulary
 from imgdiff.core.errors import ConfigError
 from imgdiff.core.records import Caption, Rejected
 from imgdiff.synth.caption_files import Record, check_file, read_records
 
 STAGE = "source"
+UNKNOWN = "nothing of the vocabulary"
 IMAGE_PLACEHOLDER = "<image>"  # of LLaVA conversations
 
 
@@ -32,10 +33,14 @@ class Unit(str, enum.Enum):
 
 @dataclass(kw_only=True, slots=True)
 class Source:
-    """What all sources share. `limit` counts accepted captions; None takes all there are."""
+    """What all sources share. `limit` counts accepted captions; None takes all there are.
+
+    Captions of other sources than the world are restated in the words of `vocabulary`.
+    """
 
     limit: Optional[int] = None  # noqa: UP045  OmegaConf reads this spelling on every Python
     max_words: int = 60  # SDXL's text encoders end after 77 tokens, about 60 words
+    vocabulary: Vocabulary = Vocabulary.any
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -143,7 +148,21 @@ def captions(config: Source, seed: int, unit: Unit = Unit.captions) -> Iterator[
     if unit is Unit.objects:
         return _limited(_photo_objects(config), config.limit)
     hygiene = Hygiene(config.max_words)
-    return _limited((hygiene.judge(item) for item in _raw(config, seed)), config.limit)
+    judged = (hygiene.judge(item) for item in _raw(config, seed))
+    if config.vocabulary is not Vocabulary.any and not isinstance(config, WorldSource):
+        judged = (_restated(item, config.vocabulary) for item in judged)
+    return _limited(judged, config.limit)
+
+
+def _restated(item: Caption | Rejected, vocabulary: Vocabulary) -> Caption | Rejected:
+    from imgdiff.backends.world_words import restated
+
+    if isinstance(item, Rejected):
+        return item
+    text = restated(item.text, vocabulary)
+    if text is None:
+        return Rejected(id=item.id, stage=STAGE, reason=UNKNOWN, detail=item.text[:200])
+    return Caption(id=item.id, text=text)
 
 
 def _photo_objects(config: Source) -> Iterator[Caption | Rejected]:
@@ -163,7 +182,8 @@ def _raw(config: Source, seed: int) -> Iterator[Record | Rejected]:
     if isinstance(config, WorldSource):
         from imgdiff.backends.world import world_captions
 
-        return map(_as_record, world_captions(config.split.value, config.limit or 0, seed))
+        drawn = world_captions(config.split.value, config.limit or 0, seed, config.vocabulary)
+        return map(_as_record, drawn)
     if isinstance(config, CocoSource):
         from imgdiff.backends.coco import read_captions, splits_of
 

@@ -34,10 +34,10 @@ from imgdiff.mini.build.sdxl_latents import patch_labels
 from imgdiff.mini.build.sdxl_text import TextEncoders
 from imgdiff.mini.build.sdxl_unet import UnetBatch, UnetTask
 from imgdiff.mini.build.sdxl_vae import LATENT_CHANNELS, LATENT_PX, edge_loss, tint
-from imgdiff.mini.build.sdxl_world import PART_GROUNDS, PART_SIZE, THINGS, held_out_part
 from imgdiff.mini.language import parse_caption
 from imgdiff.mini.scene import SCENE_PX, Split, belongs
 from imgdiff.mini.shapes import COLOURS
+from imgdiff.mini.small_world import PART_GROUNDS, PART_SIZE, THINGS, held_out_part
 
 CAPTION = "A red car to the left of a blue cat."
 MAX_BYTES = 25_000_000

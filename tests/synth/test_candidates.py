@@ -150,8 +150,7 @@ def test_the_seed_of_the_chosen_candidate_is_on_record(tmp_path) -> None:
     for count in (1, 3):
         run(composed(*settings, f"candidates={count}", f"output_dir={tmp_path / str(count)}"))
     alone, best = (
-        pq.read_table(tmp_path / str(count) / "pairs.parquet").to_pylist()
-        for count in (1, 3)
+        pq.read_table(tmp_path / str(count) / "pairs.parquet").to_pylist() for count in (1, 3)
     )
     assert all(row["direction"] is None for row in alone)
     moved = [a["seed"] != b["seed"] for a, b in zip(alone, best, strict=True)]

@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
-from imgdiff.backends.world import Split
+from imgdiff.backends.world import Split, Vocabulary
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.records import Caption, Rejected
+from imgdiff.launch import compose_typed
+from imgdiff.synth.config import SynthConfig, register
 from imgdiff.synth.sources import CocoSource, JsonSource, Source, Unit, WorldSource, captions
 
 GOOD = ["A dog on a sofa.", "Two cats."]
@@ -250,3 +252,27 @@ def test_coco_captions_pass_through_hygiene(tmp_path: Path) -> None:
     config = CocoSource(root=str(tmp_path), split="val")
     assert texts(config) == ["a dog"]
     assert sum(reasons(config).values()) == 2
+
+
+def test_captions_of_photos_are_restated_in_a_small_vocabulary(tmp_path: Path) -> None:
+    said = ["A black poodle on a couch.", "A man surfing.", "a red car", "A red car"]
+    config = JsonSource(
+        path=write(tmp_path / "c.json", said), vocabulary=Vocabulary.mini_sdxl, limit=2
+    )
+    assert texts(config) == ["A dog and a sofa.", "A red car."]
+    assert reasons(config) == {"nothing of the vocabulary": 1}
+    config.limit = None
+    assert reasons(config) == {"nothing of the vocabulary": 1, "duplicate caption": 1}
+
+
+def test_restated_captions_need_the_editor_of_the_world(tmp_path: Path) -> None:
+    register()
+    path = write(tmp_path / "c.json", GOOD)
+    settings = ["generator=sdxl_p2p", "source=json", f"source.path={path}"]
+    with pytest.raises(ConfigError, match=r"source\.vocabulary=mini_sdxl: .*; add editor=world"):
+        compose_typed("synth", SynthConfig, settings)
+    config = compose_typed("synth", SynthConfig, [*settings, "editor=world"])
+    assert config.source.vocabulary is config.editor.vocabulary is Vocabulary.mini_sdxl
+    config = compose_typed("synth", SynthConfig, [*settings, "preset=paper", "source=json"])
+    assert config.source.vocabulary is Vocabulary.any
+    assert compose_typed("synth", SynthConfig, []).editor.vocabulary is Vocabulary.any

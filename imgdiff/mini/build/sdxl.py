@@ -41,9 +41,9 @@ from imgdiff.mini.build.sdxl_latents import latent_bank, reconstructed
 from imgdiff.mini.build.sdxl_text import TextEncoders
 from imgdiff.mini.build.sdxl_unet import CAPTION_DROP, UnetRecipe, UnetTask, fit_unet, new_scheduler
 from imgdiff.mini.build.sdxl_vae import LATENT_CHANNELS, VaeRecipe, fit_vae
-from imgdiff.mini.build.sdxl_world import PART_GROUNDS, THINGS, held_out_part, sample_part
 from imgdiff.mini.scene import SCENE_PX, Split
 from imgdiff.mini.shapes import COLOURS
+from imgdiff.mini.small_world import PART_GROUNDS, THINGS, held_out_part, sample_part
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw
 
 from imgdiff.backends.protocols import Embedder
 from imgdiff.core.identity import seed_for
-from imgdiff.mini.build.sdxl_world import held_out_part
 from imgdiff.mini.language import NounPhrase, describe, parse_caption
 from imgdiff.mini.scene import CELL_PX, GRID, SCENE_PX, Split
 from imgdiff.mini.shapes import CATEGORIES, COLOURS
+from imgdiff.mini.small_world import held_out_part
 
 DRAWN_AT_ONCE = 16
 EMPTY_SPREAD = 12.0  # grey levels; a cell of ground alone spreads less

@@ -19,6 +19,7 @@ THINGS = (
 PART_GROUNDS = ("plain", "shaded")
 PART_SIZE = "large"
 LONE_SHARE = 0.4  # of scenes with one object
+MOST_OBJECTS = 2
 
 
 def sample_part(rng: np.random.Generator, split: Split) -> Scene:
