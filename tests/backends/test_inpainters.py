@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import tiny_inpaint
+import tiny_sdxl
 import torch
 from PIL import Image
 
@@ -109,7 +109,13 @@ def test_grown_masks_and_changed_windows():
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return str(tiny_inpaint.save(tmp_path_factory.mktemp("sdxl") / "tiny"))
+    from diffusers import EulerAncestralDiscreteScheduler
+
+    pipeline = tiny_sdxl.pipeline()
+    pipeline.scheduler = EulerAncestralDiscreteScheduler(timestep_spacing="trailing")  # as turbo
+    folder = tmp_path_factory.mktemp("sdxl") / "tiny"
+    pipeline.save_pretrained(folder)
+    return str(folder)
 
 
 def settings(checkpoint, **changes):
