@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from imgdiff.core.geometry import Box, box_from, has_pixels
 from imgdiff.core.identity import fingerprint
 from imgdiff.core.records import ImagePair, Region, Side
 from imgdiff.synth.nouns import ChangedNouns, changed_nouns, nouns_identity, words_to_match
-from imgdiff.synth.scores import CHUNK, Asked, cosines, crops_of, matches, missed_end
+from imgdiff.synth.scores import (
+    CHUNK,
+    BoxAsk,
+    box_scores,
+    cosines,
+    crops_of,
+    matches,
+    missed_end,
+)
 from imgdiff.synth.selection import RegionsFrom, area_verdict, passes, separate
-from imgdiff.synth.states import ItemState, RegionState, open_items, open_regions
+from imgdiff.synth.states import (
+    BOX_DIGITS,
+    ItemState,
+    Proposals,
+    RegionState,
+    open_items,
+    open_regions,
+    proposals_of,
+)
 from imgdiff.synth.tools import Tools
-
-# Crops cut boxes to whole pixels, so these must be the detector's own, but for float noise.
-BOX_DIGITS = 4
 
 
 def propose_regions(states: list[ItemState], tools: Tools) -> None:
@@ -42,16 +59,17 @@ def _find_nouns(states: list[ItemState], tools: Tools) -> None:
 
 
 def _propose_segments(states: list[ItemState], tools: Tools) -> None:
-    for state, boxes in segments_of(open_items(states), tools, "segmenter"):
-        for side in Side:
-            _add_regions(state, side, boxes[side])
+    for state, proposals in segments_of(open_items(states), tools, "segmenter"):
+        state.proposals = proposals
+        for number, box in enumerate(proposals.boxes):
+            _add_region(state, proposals.side(number), box)
         if not state.regions:
             state.reject("regions", "no segment found")
 
 
 def segments_of(
     states: Sequence[ItemState], tools: Tools, role: str
-) -> list[tuple[ItemState, tuple[list[Box], list[Box]]]]:
+) -> list[tuple[ItemState, Proposals]]:
     """Each item that has images, with the boxes of its left and its right image."""
 
     def compute(items: Sequence[tuple[ImagePair, Side]]) -> list[list[list[float]]]:
@@ -59,7 +77,7 @@ def segments_of(
         for start in range(0, len(items), CHUNK):
             images = [tools.open_pair(p)[side] for p, side in items[start : start + CHUNK]]
             for boxes in tools.backends.segments(role).segment(images):
-                found.append([list(box.rounded(BOX_DIGITS).as_tuple()) for box in boxes])
+                found.append([list(box.as_tuple()) for box in boxes])
         return found
 
     waiting = [(state, state.images) for state in states if state.images is not None]
@@ -67,23 +85,21 @@ def segments_of(
     for _, images in waiting:
         keyed.append((images.left_id, (images, Side.LEFT)))
         keyed.append((images.right_id, (images, Side.RIGHT)))
-    rows = tools.values("segment", role, keyed, compute, BOX_DIGITS)
+    rows = tools.arrays("segment", role, keyed, compute, width=4, digits=BOX_DIGITS)
     boxes = [[box_from(corners) for corners in row] for row in rows]
-    return [(s, (boxes[2 * i], boxes[2 * i + 1])) for i, (s, _) in enumerate(waiting)]
+    return [
+        (state, proposals_of(images, boxes[2 * n], boxes[2 * n + 1]))
+        for n, (state, images) in enumerate(waiting)
+    ]
 
 
-def _add_regions(state: ItemState, side: Side, boxes: Sequence[Box]) -> None:
+def _add_region(state: ItemState, side: Side, box: Box) -> None:
     assert state.images is not None
-    for box in boxes:
-        region = Region(
-            id=f"{state.id}-r{len(state.regions)}",
-            pair_id=state.id,
-            side=side,
-            box=box.clipped_to(state.images.width, state.images.height),
-        )
-        state.regions.append(RegionState(region=region))
-        if not has_pixels(region.box, state.images.width, state.images.height):
-            state.regions[-1].reject("regions", "box without a pixel", str(box.as_tuple()))
+    number = len(state.regions)
+    region = Region(id=f"{state.id}-r{number}", pair_id=state.id, side=side, box=box)
+    state.regions.append(RegionState(region=region, number=number))
+    if not has_pixels(box, state.images.width, state.images.height):
+        state.regions[-1].reject("regions", "box without a pixel", str(box.as_tuple()))
 
 
 def _propose_truth(states: list[ItemState]) -> None:
@@ -93,7 +109,9 @@ def _propose_truth(states: list[ItemState]) -> None:
         for change in truth.changes if truth is not None else ():
             sides = [box for box in (change.left_box, change.right_box) if box is not None]
             if sides:
-                _add_regions(state, Side.LEFT, [sides[0].union(sides[-1])])
+                both = sides[0].union(sides[-1])
+                box = both.clipped_to(state.images.width, state.images.height)
+                _add_region(state, Side.LEFT, box)
         if not state.regions:
             state.reject("regions", "no true change")
 
@@ -105,25 +123,33 @@ def compare_crops(states: list[ItemState], tools: Tools) -> None:
 
     waiting = list(open_regions(states))
     interval = tools.config.rules.crop_similarity
-    scores = crop_similarities([(s, r.region.box) for s, r in waiting], tools)
+    asked = [(s.images, s.proposals, r.number) for s, r in waiting if s.images and s.proposals]
+    scores = crop_similarities(asked, tools)
     for (_, region), score in zip(waiting, scores, strict=True):
         region.crop_similarity = score
         if not interval.accepts(score):
             region.reject("difference", missed_end(interval, score, "crops"))
 
 
-def crop_similarities(boxes: Sequence[tuple[ItemState, Box]], tools: Tools) -> list[float]:
-    """CLIP cosine of the two crops of each box in its item's pair."""
+def crop_similarities(
+    asked: Sequence[tuple[ImagePair, Proposals, int]], tools: Tools
+) -> list[float]:
+    """CLIP cosine of the two crops of each proposed box (pair, its proposals, number)."""
 
-    def compute(items: Sequence[tuple[ImagePair, Box]]) -> list[float]:
+    def compute(items: Sequence[tuple[tuple[ImagePair, Proposals], int]]) -> list[float]:
         scores: list[float] = []
         for start in range(0, len(items), CHUNK):
             part = items[start : start + CHUNK]
-            scores += cosines(crops_of(part, tools), tools)
+            boxes = [(images, proposals.boxes[n]) for (images, proposals), n in part]
+            scores += cosines(crops_of(boxes, tools), tools)
         return scores
 
-    keyed = [(s.boxed(box), (s.images, box)) for s, box in boxes if s.images]
-    return tools.values("crop_similarity", "embedder", keyed, compute)
+    boxes = [
+        BoxAsk(key=proposals.key, number=n, of=len(proposals.boxes), item=(images, proposals))
+        for images, proposals, n in asked
+    ]
+    rows = box_scores(tools, "crop_similarity", "embedder", boxes, compute, width=1)
+    return [float(row[0]) for row in rows]
 
 
 def match_objects(states: list[ItemState], tools: Tools) -> None:
@@ -137,21 +163,51 @@ def match_objects(states: list[ItemState], tools: Tools) -> None:
 def _match_nouns(states: list[ItemState], tools: Tools) -> None:
     rules = tools.config.rules
     waiting = list(open_regions(states))
-    keyed: list[tuple[str, Asked]] = []
+
+    def compute(items: Sequence[tuple[MatchItem, int]]) -> list[list[float]]:
+        asked = [
+            (one.images, one.proposals.boxes[n], *one.texts[one.proposals.side(n)])
+            for one, n in items
+        ]
+        return [[_best(left), _best(right)] for left, right in matches(tools, 0.0)(asked)]
+
+    asked = []
     for state, region in waiting:
         assert state.images is not None and state.nouns is not None  # noqa: PT018
-        texts = words_to_match(state.nouns, rules.noun_side, region.region.side)
-        box = region.region.box
-        keyed.append((state.boxed(box, texts), (state.images, box, *texts)))
-    values = tools.values("match", "matcher", keyed, matches(tools, 0.0))
-    for (_, region), (left, right) in zip(waiting, values, strict=True):
-        region.match = (_best(left), _best(right))
+        assert state.proposals is not None
+        nouns, of = state.nouns, len(state.proposals.boxes)
+        texts = tuple(words_to_match(nouns, rules.noun_side, side) for side in Side)
+        item = MatchItem(images=state.images, proposals=state.proposals, texts=texts)
+        key = match_key(state.proposals.key, texts)
+        asked.append(BoxAsk(key=key, number=region.number, of=of, item=item))
+    rows = box_scores(tools, "match", "matcher", asked, compute, width=2)
+    for (_, region), row in zip(waiting, rows, strict=True):
+        left, right = (None if np.isnan(score) else float(score) for score in row)
+        region.match = (left, right)
         if not passes(rules.match, rules.match_combine, *region.match):
             region.reject("match", "no changed object in the box")
 
 
-def _best(scores: dict[str, float]) -> float | None:
-    return max(scores.values(), default=None)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatchItem:
+    """A pair with the texts that boxes found in its left and in its right image are matched with.
+
+    Of each: the texts for the left crop, and those for the right one.
+    """
+
+    images: ImagePair
+    proposals: Proposals
+    texts: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+
+
+def match_key(proposals_key: str, texts: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> str:
+    """Of the best matches of a pair's boxes."""
+    return fingerprint(proposals_key, list(texts))
+
+
+def _best(scores: dict[str, float]) -> float:
+    """The best text's score; NaN where there is no text."""
+    return max(scores.values(), default=math.nan)
 
 
 def _select_regions(state: ItemState, tools: Tools) -> None:

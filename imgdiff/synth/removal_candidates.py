@@ -16,11 +16,11 @@ from imgdiff.core.images import open_rgb
 from imgdiff.core.masks import Runs, runs_of
 from imgdiff.core.records import ImagePair, Side
 from imgdiff.synth.pairs import photograph_objects
-from imgdiff.synth.regions import BOX_DIGITS, crop_similarities, segments_of
+from imgdiff.synth.regions import crop_similarities, segments_of
 from imgdiff.synth.removal_states import RemovalState, Stored
 from imgdiff.synth.scores import CHUNK, missed_end
 from imgdiff.synth.selection import area_verdict
-from imgdiff.synth.states import ItemState, open_items, open_removals
+from imgdiff.synth.states import BOX_DIGITS, ItemState, open_items, open_removals
 from imgdiff.synth.tools import Tools
 
 
@@ -31,9 +31,10 @@ def propose_removals(states: list[ItemState], tools: Tools) -> None:
             photograph_objects(states, tools)
         _propose_annotated(states)
     else:
-        for state, boxes in segments_of(open_items(states), tools, "masker"):
-            for side in Side:
-                _add(state, side, boxes[side])
+        for state, proposals in segments_of(open_items(states), tools, "masker"):
+            state.removal_proposals = proposals
+            for number, box in enumerate(proposals.boxes):
+                _add(state, proposals.side(number), box)
     rules = tools.config.rules.removal
     for _, item in open_removals(states):
         width, height = item.original.width, item.original.height
@@ -49,24 +50,26 @@ def propose_removals(states: list[ItemState], tools: Tools) -> None:
 def _propose_annotated(states: Sequence[ItemState]) -> None:
     for state in open_items(states):
         if state.annotated is not None:
-            _add(state, Side.LEFT, [state.annotated.box])
+            assert state.images is not None
+            width, height = state.images.width, state.images.height
+            _add(state, Side.LEFT, state.annotated.box.clipped_to(width, height))
             state.removals[-1].record = state.annotated
             state.removals[-1].runs = state.annotated.runs
 
 
-def _add(state: ItemState, side: Side, boxes: Sequence[Box]) -> None:
+def _add(state: ItemState, side: Side, box: Box) -> None:
     assert state.images is not None
-    original = stored_side(state.images, side)
-    for box in boxes:
-        state.removals.append(
-            RemovalState(
-                id=f"{state.id}-m{len(state.removals)}",
-                pair_id=state.id,
-                side=side,
-                box=box.clipped_to(original.width, original.height),
-                original=original,
-            )
+    number = len(state.removals)
+    state.removals.append(
+        RemovalState(
+            id=f"{state.id}-m{number}",
+            pair_id=state.id,
+            side=side,
+            box=box,
+            number=number,
+            original=stored_side(state.images, side),
         )
+    )
 
 
 def stored_side(images: ImagePair, side: Side) -> Stored:
@@ -86,7 +89,12 @@ def compare_removals(states: list[ItemState], tools: Tools) -> None:
         return
     waiting = list(open_removals(states))
     interval = tools.config.rules.removal.crop_similarity
-    scores = crop_similarities([(state, item.box) for state, item in waiting], tools)
+    asked = [
+        (state.images, state.removal_proposals, item.number)
+        for state, item in waiting
+        if state.images and state.removal_proposals
+    ]
+    scores = crop_similarities(asked, tools)
     for (_, item), score in zip(waiting, scores, strict=True):
         item.crop_similarity = score
         if not interval.accepts(score):

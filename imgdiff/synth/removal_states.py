@@ -78,6 +78,7 @@ class RemovalState:
     pair_id: str
     side: Side  # the image it was found in
     box: Box
+    number: int = 0  # among the item's removal proposals
     original: Stored
     record: AnnotatedMask | None = None  # None where a segmenter proposed the box
     crop_similarity: float | None = None

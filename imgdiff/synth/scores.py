@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from jaxtyping import Float64
 from PIL import Image
 
 from imgdiff.core.geometry import Box, crop
 from imgdiff.core.records import ImagePair
+from imgdiff.core.store import Entries
 from imgdiff.synth.selection import Interval
 from imgdiff.synth.tools import Tools
 
+SCORE_DIGITS = 6  # float noise is not information
 CHUNK = 64  # items whose images are in memory at once
 Asked = tuple[
     ImagePair, Box, tuple[str, ...], tuple[str, ...]
 ]  # pair, box, left texts, right texts
+
+
+@dataclass(kw_only=True, slots=True)
+class BoxAsk:
+    """One box of the `of` boxes whose scores lie in one array."""
+
+    key: str
+    number: int
+    of: int
+    item: Any
+
+
+def box_scores(
+    tools: Tools,
+    kind: str,
+    role: str,
+    asked: Sequence[BoxAsk],
+    compute: Callable[[Sequence[tuple[Any, int]]], Sequence[Any]],
+    *,
+    width: int,
+) -> list[Float64[np.ndarray, " _"]]:
+    """A row of `width` scores for each box (NaN: none); `compute` gets (item, number) of each."""
+    arrays: dict[str, Entries] = {}
+    for box in asked:
+        empty = Entries(key=box.key, length=box.of, indices=[], item=box.item)
+        arrays.setdefault(box.key, empty).indices.append(box.number)
+    found = tools.entries(
+        kind, role, list(arrays.values()), compute, width=width, digits=SCORE_DIGITS
+    )
+    rows = dict(zip(arrays, found, strict=True))
+    return [rows[box.key][box.number] for box in asked]
 
 
 def missed_end(interval: Interval, score: float, what: str) -> str:
@@ -24,10 +61,10 @@ def missed_end(interval: Interval, score: float, what: str) -> str:
 
 
 def cosines(pairs: Sequence[tuple[Image.Image, Image.Image]], tools: Tools) -> list[float]:
-    """CLIP cosine of each image pair, at six decimals (float noise is not information)."""
+    """CLIP cosine of each image pair, at SCORE_DIGITS decimals."""
     flat = [image for pair in pairs for image in pair]
     rows = tools.backends.embedder.embed_images(flat)
-    return [round(float(value), 6) for value in (rows[0::2] * rows[1::2]).sum(axis=1)]
+    return [round(float(v), SCORE_DIGITS) for v in (rows[0::2] * rows[1::2]).sum(axis=1)]
 
 
 def crops_of(
@@ -58,7 +95,10 @@ def matches(
             texts = [side for _, _, left, right in part for side in (left, right)]
             scores = tools.backends.matcher.match(images, texts)
             named = [
-                {text: round(float(score), 6) for text, score in zip(own, row, strict=True)}
+                {
+                    text: round(float(score), SCORE_DIGITS)
+                    for text, score in zip(own, row, strict=True)
+                }
                 for own, row in zip(texts, scores, strict=True)
             ]
             rows += [[named[2 * i], named[2 * i + 1]] for i in range(len(part))]

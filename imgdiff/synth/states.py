@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from imgdiff.core.geometry import Box, box_from
 from imgdiff.core.identity import fingerprint
@@ -18,9 +22,43 @@ from imgdiff.core.records import (
     PhotoObject,
     Region,
     Rejected,
+    Side,
 )
 from imgdiff.synth.nouns import ChangedNouns
 from imgdiff.synth.removal_states import AnnotatedMask, RemovalState
+
+# Crops cut boxes to whole pixels, so these must be the detector's own, but for float noise.
+BOX_DIGITS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Proposals:
+    """All boxes proposed for a pair, those of the left image first: their scores are one array.
+
+    `key` stands for what a model sees of them: both images and every box.
+    """
+
+    key: str
+    boxes: tuple[Box, ...]
+    n_left: int
+
+    def side(self, number: int) -> Side:
+        """The image that a box was found in."""
+        return Side.LEFT if number < self.n_left else Side.RIGHT
+
+
+def proposals_of(images: ImagePair, left: Sequence[Box], right: Sequence[Box]) -> Proposals:
+    """The boxes of both images within the frame."""
+    boxes = tuple(box.clipped_to(images.width, images.height) for box in (*left, *right))
+    corners = np.array([box.as_tuple() for box in boxes], dtype=np.float64).reshape(-1, 4)
+    key = proposals_key(images.left_id, images.right_id, corners)
+    return Proposals(key=key, boxes=boxes, n_left=len(left))
+
+
+def proposals_key(left_id: str, right_id: str, corners_N4: Float[np.ndarray, "N 4"]) -> str:
+    """Changes with either image and with any box (xyxy pixels at BOX_DIGITS)."""
+    units = np.rint(corners_N4 * 10**BOX_DIGITS).astype("<i8")
+    return fingerprint(left_id, right_id, hashlib.sha256(units.tobytes()).hexdigest())
 
 
 @dataclass(kw_only=True)
@@ -28,6 +66,7 @@ class RegionState:
     """A candidate box with every score it has; None where nothing was computed."""
 
     region: Region
+    number: int = 0  # among the item's proposals
     crop_similarity: float | None = None
     match: tuple[float | None, float | None] | None = None  # best noun score left, right
     contents: tuple[str, str] | None = None
@@ -60,10 +99,12 @@ class ItemState:
     candidates: list[CandidateState] = field(default_factory=list)
     images: ImagePair | None = None  # the first candidate until one is chosen
     nouns: ChangedNouns | None = None
+    proposals: Proposals | None = None
     image_similarity: float | None = None
     direction: float | None = None
     regions: list[RegionState] = field(default_factory=list)
     annotated: AnnotatedMask | None = None  # where annotated objects are removed
+    removal_proposals: Proposals | None = None
     removals: list[RemovalState] = field(default_factory=list)
     rejected: Rejected | None = None
 

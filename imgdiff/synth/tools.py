@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+from jaxtyping import Float64
 from PIL import Image
 from typing_extensions import Self
 
@@ -29,7 +31,7 @@ from imgdiff.backends.runtime import limit_torch_threads
 from imgdiff.core.identity import fingerprint
 from imgdiff.core.images import open_rgb
 from imgdiff.core.records import ImagePair
-from imgdiff.core.store import Store
+from imgdiff.core.store import Entries, Store
 from imgdiff.synth.config import SynthConfig
 
 T = TypeVar("T")
@@ -182,6 +184,38 @@ class Tools:
         """
         cell = self.fingerprint(role, *settings)
         return self._store.values(kind, cell, self.shard, keyed, compute)
+
+    def arrays(
+        self,
+        kind: str,
+        role: str,
+        keyed: Iterable[tuple[str, T]],
+        compute: Callable[[Sequence[T]], Sequence[Any]],
+        *,
+        width: int,
+        digits: int,
+    ) -> list[Float64[np.ndarray, "_ _"]]:
+        """As `values`, for arrays of rows of `width` numbers kept at so many decimals."""
+        cell = self.fingerprint(role, digits)
+        return self._store.arrays(
+            kind, cell, self.shard, keyed, compute, width=width, digits=digits
+        )
+
+    def entries(
+        self,
+        kind: str,
+        role: str,
+        asked: Sequence[Entries],
+        compute: Callable[[Sequence[tuple[Any, int]]], Sequence[Any]],
+        *,
+        width: int,
+        digits: int,
+    ) -> list[Float64[np.ndarray, "_ _"]]:
+        """Arrays in which at least the wanted rows are known (see `Store.entries`)."""
+        cell = self.fingerprint(role, digits)
+        return self._store.entries(
+            kind, cell, self.shard, asked, compute, width=width, digits=digits
+        )
 
     def fingerprint(self, role: str | None, *settings: object) -> str:
         """Fingerprint of one kind of cell."""
