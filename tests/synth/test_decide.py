@@ -97,7 +97,7 @@ def columns_of(pairs) -> BoxColumns:
         match_B2=packed(np.concatenate([np.zeros((0, 2)), *(m for _, _, m in pairs)]), 6).reshape(
             -1, 2
         ),
-        sizes_P2=np.array([[WIDTH, HEIGHT]] * len(pairs)).reshape(-1, 2),
+        sizes_P2=np.array([[WIDTH, HEIGHT]] * len(pairs), dtype=int).reshape(-1, 2),
     )
 
 
@@ -164,5 +164,5 @@ def test_no_boxes_at_all() -> None:
 )  # fmt: skip
 def test_many_scores_are_accepted_as_one_is(interval: Interval) -> None:
     scores = np.array([0.0, 0.1, 0.299999, 0.3, 0.300001, 1.0])
-    assert accepts(interval, scores).tolist() == [interval.accepts(s) for s in scores]
+    assert accepts(interval, scores).tolist() == [interval.accepts(s) for s in scores.tolist()]
     assert not accepts(interval, np.array([np.nan]))[0]
