@@ -59,19 +59,29 @@ def _choose(state: ItemState, rules: Rules) -> None:
         best.direction,
     )
     if not passing:
-        missed = missed_end(rules.image_similarity, _judged(best, rules), "images")
+        assert best.similarity is not None
+        missed = missed_end(rules.image_similarity, judged(best.similarity, rules), "images")
         state.reject("image_similarity", missed)
 
 
-def _passing(state: ItemState, rules: Rules) -> list[CandidateState]:
-    return [one for one in state.candidates if rules.image_similarity.accepts(_judged(one, rules))]
+def similarity_key(images: ImagePair) -> str:
+    """Cell of the cosine of two images."""
+    return fingerprint(images.left_id, images.right_id)
 
 
-def _judged(one: CandidateState, rules: Rules) -> float:
+def judged(similarity: float, rules: Rules) -> float:
     """The score as the rules read it."""
-    assert one.similarity is not None
     digits = rules.image_similarity_digits
-    return one.similarity if digits is None else round(one.similarity, digits)
+    return similarity if digits is None else round(similarity, digits)
+
+
+def _passing(state: ItemState, rules: Rules) -> list[CandidateState]:
+    return [
+        one
+        for one in state.candidates
+        if one.similarity is not None
+        and rules.image_similarity.accepts(judged(one.similarity, rules))
+    ]
 
 
 def _similarities(drawn: Sequence[CandidateState], tools: Tools) -> list[float]:
@@ -82,7 +92,7 @@ def _similarities(drawn: Sequence[CandidateState], tools: Tools) -> list[float]:
             scores += cosines(both, tools)
         return scores
 
-    keyed = [(fingerprint(one.images.left_id, one.images.right_id), one.images) for one in drawn]
+    keyed = [(similarity_key(one.images), one.images) for one in drawn]
     return tools.values("image_similarity", "embedder", keyed, compute)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,9 +66,21 @@ class BoxColumns:
     match_B2: Int32[np.ndarray, "B 2"]
     sizes_P2: Int64[np.ndarray, "P 2"]  # width and height
 
-    def boxes_B4(self) -> Float64[np.ndarray, "B 4"]:
-        """In pixels, left, top, right, bottom."""
-        return unpacked(self.corners_B4.ravel(), 4, BOX_DIGITS)
+    def boxes_B4(
+        self, places: Int64[np.ndarray, " _"] | slice = slice(None)
+    ) -> Float64[np.ndarray, "_ 4"]:
+        """Boxes in pixels: left, top, right, bottom."""
+        return unpacked(self.corners_B4[places].ravel(), 4, BOX_DIGITS)
+
+    def only(self, chosen_B: Bool[np.ndarray, " B"]) -> BoxColumns:
+        """Some boxes, of pairs that keep their numbers."""
+        return replace(
+            self,
+            pair_B=self.pair_B[chosen_B],
+            corners_B4=self.corners_B4[chosen_B],
+            crop_B=self.crop_B[chosen_B],
+            match_B2=self.match_B2[chosen_B],
+        )
 
 
 def accepts(interval: Interval, scores_N: Float64[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:

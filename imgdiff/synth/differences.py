@@ -39,16 +39,24 @@ def describe_contents(states: list[ItemState], tools: Tools) -> None:
     keyed = []
     for state, region in waiting:
         assert state.images is not None
-        images = state.images
-        box = normalised_text(region.region.box, images.width, images.height)
-        prompt = config.region_prompt.format(box=box)
-        for side, content in ((Side.LEFT, images.left_id), (Side.RIGHT, images.right_id)):
-            keyed.append((fingerprint(content, prompt), (images, side, prompt)))
+        prompt = region_prompt(state.images, region.region.box, config.region_prompt)
+        keys = describe_keys(state.images, prompt)
+        keyed += [(key, (state.images, side, prompt)) for side, key in zip(Side, keys, strict=True)]
     answers = tools.values("describe", "describer", keyed, compute, limit)
     for index, (_, region) in enumerate(waiting):
         region.contents = (answers[2 * index], answers[2 * index + 1])
         if not all(region.contents):
             region.reject("describe", "empty description")
+
+
+def region_prompt(images: ImagePair, box: Box, template: str) -> str:
+    """What the describer is asked about a box."""
+    return template.format(box=normalised_text(box, images.width, images.height))
+
+
+def describe_keys(images: ImagePair, prompt: str) -> tuple[str, str]:
+    """Cells of the descriptions of the left and of the right image."""
+    return fingerprint(images.left_id, prompt), fingerprint(images.right_id, prompt)
 
 
 def _true_contents(state: ItemState, region: RegionState) -> tuple[str, str]:

@@ -64,6 +64,10 @@ class ChangedNouns:
     left: tuple[str, ...]
     right: tuple[str, ...]
 
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.left or self.right)
+
 
 def changed_nouns(left: str, right: str) -> ChangedNouns:
     """The object names in which two captions differ; either side may be empty.

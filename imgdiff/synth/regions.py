@@ -39,23 +39,31 @@ def propose_regions(states: list[ItemState], tools: Tools) -> None:
     if tools.config.rules.regions_from is RegionsFrom.truth:
         _propose_truth(states)
         return
-    _find_nouns(states, tools)
+    find_nouns(open_items(states), tools)
+    for state in open_items(states):
+        if state.nouns is not None and not state.nouns:
+            assert state.images is not None
+            state.reject("regions", NO_NOUN, state.images.right_caption)
     _propose_segments(states, tools)
 
 
-def _find_nouns(states: list[ItemState], tools: Tools) -> None:
+NO_NOUN, NO_SEGMENT = "no changed noun", "no segment found"
+NO_REGION = "no region left"
+
+
+def find_nouns(states: Sequence[ItemState], tools: Tools) -> None:
+    """Fill in the changed nouns of items with images; no model is asked."""
+
     def compute(captions: Sequence[tuple[str, str]]) -> list[list[tuple[str, ...]]]:
         found = [changed_nouns(left, right) for left, right in captions]
         return [[nouns.left, nouns.right] for nouns in found]
 
-    waiting = [(s, s.images) for s in open_items(states) if s.images is not None]
+    waiting = [(s, s.images) for s in states if s.images is not None]
     captions = [(images.left_caption, images.right_caption) for _, images in waiting]
     keyed = [(fingerprint(*both), both) for both in captions]
     rows = tools.values("nouns", None, keyed, compute, nouns_identity())
-    for (state, images), (left, right) in zip(waiting, rows, strict=True):
+    for (state, _), (left, right) in zip(waiting, rows, strict=True):
         state.nouns = ChangedNouns(left=tuple(left), right=tuple(right))
-        if not (left or right):
-            state.reject("regions", "no changed noun", images.right_caption)
 
 
 def _propose_segments(states: list[ItemState], tools: Tools) -> None:
@@ -64,7 +72,7 @@ def _propose_segments(states: list[ItemState], tools: Tools) -> None:
         for number, box in enumerate(proposals.boxes):
             _add_region(state, proposals.side(number), box)
         if not state.regions:
-            state.reject("regions", "no segment found")
+            state.reject("regions", NO_SEGMENT)
 
 
 def segments_of(
@@ -232,4 +240,4 @@ def _select_regions(state: ItemState, tools: Tools) -> None:
         else:
             accepted += 1
     if accepted == 0:
-        state.reject("regions", "no region left")
+        state.reject("regions", NO_REGION)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int32
 
 from imgdiff.core.geometry import Box, box_from
 from imgdiff.core.identity import fingerprint
@@ -24,6 +24,7 @@ from imgdiff.core.records import (
     Rejected,
     Side,
 )
+from imgdiff.core.store import packed
 from imgdiff.synth.nouns import ChangedNouns
 from imgdiff.synth.removal_states import AnnotatedMask, RemovalState
 
@@ -51,14 +52,14 @@ def proposals_of(images: ImagePair, left: Sequence[Box], right: Sequence[Box]) -
     """The boxes of both images within the frame."""
     boxes = tuple(box.clipped_to(images.width, images.height) for box in (*left, *right))
     corners = np.array([box.as_tuple() for box in boxes], dtype=np.float64).reshape(-1, 4)
-    key = proposals_key(images.left_id, images.right_id, corners)
+    key = proposals_key(images, packed(corners, BOX_DIGITS))
     return Proposals(key=key, boxes=boxes, n_left=len(left))
 
 
-def proposals_key(left_id: str, right_id: str, corners_N4: Float[np.ndarray, "N 4"]) -> str:
-    """Changes with either image and with any box (xyxy pixels at BOX_DIGITS)."""
-    units = np.rint(corners_N4 * 10**BOX_DIGITS).astype("<i8")
-    return fingerprint(left_id, right_id, hashlib.sha256(units.tobytes()).hexdigest())
+def proposals_key(images: ImagePair, units_M: Int32[np.ndarray, " M"]) -> str:
+    """Changes with either image and with any box (xyxy in units of BOX_DIGITS, flat)."""
+    digest = hashlib.sha256(units_M.astype("<i4").tobytes()).hexdigest()
+    return fingerprint(images.left_id, images.right_id, digest)
 
 
 @dataclass(kw_only=True)

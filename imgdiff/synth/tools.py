@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int32
 from PIL import Image
 from typing_extensions import Self
 
@@ -32,6 +32,7 @@ from imgdiff.core.identity import fingerprint
 from imgdiff.core.images import open_rgb
 from imgdiff.core.records import ImagePair
 from imgdiff.core.store import Entries, Store
+from imgdiff.core.tables import ArrayCells, JsonCells
 from imgdiff.synth.config import SynthConfig
 
 T = TypeVar("T")
@@ -216,6 +217,20 @@ class Tools:
         return self._store.entries(
             kind, cell, self.shard, asked, compute, width=width, digits=digits
         )
+
+    def known(self, kind: str, role: str, keys: Sequence[str], *settings: object) -> list[Any]:
+        """What the store has under these keys, None where it has nothing; nothing is computed."""
+        cell = self.fingerprint(role, *settings)
+        cells = self._store.table(kind, cell, self.shard, JsonCells()).cells
+        return [cells.get(key) for key in keys]
+
+    def known_units(
+        self, kind: str, role: str, keys: Sequence[str], digits: int
+    ) -> list[Int32[np.ndarray, " _"] | None]:
+        """As `known` of arrays, flat and in whole units of the last digit."""
+        cell = self.fingerprint(role, digits)
+        cells = self._store.table(kind, cell, self.shard, ArrayCells()).cells
+        return [cells.get(key) for key in keys]
 
     def fingerprint(self, role: str | None, *settings: object) -> str:
         """Fingerprint of one kind of cell."""
