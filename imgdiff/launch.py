@@ -111,9 +111,9 @@ def run_main(
     def task(raw: DictConfig) -> None:
         # Inside the task: Hydra would print the overrides above an error that leaves it.
         try:
-            job(to_typed(_with_own_folder(raw), kind))
+            job(to_typed(with_own_folder(raw), kind))
         except ImgdiffError as error:
-            _refuse(command or config_name, error)
+            refuse(command or config_name, error)
 
     task.__module__ = f"imgdiff.{config_name}"  # Hydra names the job after the task's module
     try:
@@ -129,9 +129,9 @@ def run_main(
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         decorate(task)()
     except ImgdiffError as error:
-        _refuse(command or config_name, error)
+        refuse(command or config_name, error)
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(command or config_name, explain(error, groups=_groups(place)))
+        refuse(command or config_name, explain(error, groups=_groups(place)))
     except KeyboardInterrupt:
         sys.stderr.write(f"imgdiff.{command or config_name}: stopped by Ctrl-C.\n")
         raise SystemExit(EXIT_INTERRUPTED) from None
@@ -168,8 +168,11 @@ def _literal(argument: str, keys: Sequence[str]) -> str:
     return f'{key}="{escaped}"'
 
 
-def _with_own_folder(raw: DictConfig) -> DictConfig:
-    """In a multirun each job writes into its folder of the sweep, unless the user names one."""
+def with_own_folder(raw: DictConfig) -> DictConfig:
+    """In a multirun each job writes into its folder of the sweep, unless the user names one.
+
+    Of the job that `HydraConfig` holds.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -178,6 +181,14 @@ def _with_own_folder(raw: DictConfig) -> DictConfig:
     if settings.mode is RunMode.MULTIRUN and "output_dir" in raw and not named:
         raw.output_dir = str(Path(settings.sweep.dir) / settings.sweep.subdir)
     return raw
+
+
+def in_multirun() -> bool:
+    """Whether this job is one of several that Hydra runs (`-m`)."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def explain(error: Exception, groups: Sequence[str] = ()) -> ConfigError:
@@ -331,7 +342,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__
 
 
-def _refuse(command: str, error: ImgdiffError) -> None:
+def refuse(command: str, error: ImgdiffError) -> None:
     """End the process: one message, no traceback."""
     sys.stderr.write(f"imgdiff.{command}: {error}\n")
     raise SystemExit(EXIT_REFUSED)

@@ -90,7 +90,7 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object
     heading = Text(printable(title), style="bold")
     table = Table(title=heading, title_justify="left")
     for index, name in enumerate(header):
-        table.add_column(_literal(name), justify="left" if index == 0 else "right")
+        table.add_column(_literal(name), justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(_literal, row))
     console.print(table)

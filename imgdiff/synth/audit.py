@@ -33,8 +33,11 @@ REMOVAL_DEFINITIONS = (
 _KEPT_LAYOUT = frozenset({"replaced", "side effect"})
 
 
-def audit_counts(states: Sequence[ItemState]) -> Counter[str]:
-    """Counts of one shard; items without images or truth do not take part."""
+def audit_counts(states: Sequence[ItemState], *, told: bool = True) -> Counter[str]:
+    """Counts of one shard; items without images or truth do not take part.
+
+    `told`: the run writes sentences, and a region without one is not exported.
+    """
     counts: Counter[str] = Counter()
     for state in states:
         if state.images is None:
@@ -43,12 +46,13 @@ def audit_counts(states: Sequence[ItemState]) -> Counter[str]:
         if state.images.truth is None:
             continue
         counts[f"note:{state.images.truth.note}"] += 1
-        _count_pair(state, state.images.truth, counts)
+        _count_pair(state, state.images.truth, counts, told=told)
     return counts
 
 
-def _count_pair(state: ItemState, truth: PairTruth, counts: Counter[str]) -> None:
-    kept = [r for r in state.regions if r.rejected is None and r.sentence and not state.rejected]
+def _count_pair(state: ItemState, truth: PairTruth, counts: Counter[str], *, told: bool) -> None:
+    standing = [r for r in state.regions if r.rejected is None and not state.rejected]
+    kept = [region for region in standing if region.sentence or not told]
     right = [r for r in kept if box_is_right(r.region.box, truth)]
     counts["regions"] += len(kept)
     counts["regions_right"] += len(right)
@@ -62,6 +66,8 @@ def _count_pair(state: ItemState, truth: PairTruth, counts: Counter[str]) -> Non
         for name, content in zip((left, right_name), region.contents or (), strict=True):
             counts["names"] += 1
             counts["names_right"] += names(content, name)
+        if not told:
+            continue
         counts["sentences"] += 1
         counts["sentences_right"] += sentence_is_right(region, left, right_name)
 

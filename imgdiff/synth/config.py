@@ -51,6 +51,7 @@ class StopAfter(str, enum.Enum):
 
     edit = "edit"
     generate = "generate"
+    decide = "decide"  # what would be kept: the funnel and the audit, no sentence and no image file
     export = "export"
 
 
@@ -114,6 +115,7 @@ class SynthConfig:
     shard_size: int = 50  # items; the unit of work and of resumption
     overwrite: bool = False  # replace an output folder that holds another run
     stop_after: StopAfter = StopAfter.export
+    allow_new_images: bool = False  # in a multirun: rows may need image pairs of their own
     store_format: ImageFormat = ImageFormat.png
     source: Any = "???"
     editor: Any = "???"
@@ -210,7 +212,7 @@ class SynthConfig:
             wanted.append(self.editor.needed())
         if isinstance(self.generator, SdxlP2pConfig) and self.stop_after is not StopAfter.edit:
             wanted.append(self.generator.needed())
-        if self.stop_after is not StopAfter.export:
+        if self.stop_after in (StopAfter.edit, StopAfter.generate):
             return wanted
         learned = self.rules.regions_from is RegionsFrom.segmenter
         matched = self.edit.removes and self.removal.check is RemovalCheck.matcher
@@ -219,6 +221,7 @@ class SynthConfig:
         if matched or (learned and self.edit.replaces):
             wanted.append(self.matcher.needed())
         told = self.edit.replaces and self.describe.sentence_by is SentenceBy.chat
+        told &= self.stop_after is StopAfter.export
         if told or self.describe.by is DescribeBy.chat:
             wanted.append(self.describer.needed())
         if self.edit.removes and isinstance(self.inpainter, SdxlInpaintConfig):
@@ -248,7 +251,9 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
 
 # Settings that cannot change the data set: two runs that differ only here are the same run. What
 # `published` changes is seen in the settings of the editor, the generator and the matcher.
-SPEED_ONLY = frozenset({"workers", "overwrite", "output_dir", "store_dir", "published"})
+SPEED_ONLY = frozenset(
+    {"workers", "overwrite", "output_dir", "store_dir", "published", "allow_new_images"}
+)
 
 # Settings that change nothing where edit=replace, beside rules.removal.
 REMOVAL_ONLY = frozenset({"edit", "inpainter", "removal"})

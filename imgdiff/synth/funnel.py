@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from imgdiff.synth.config import StopAfter
 from imgdiff.synth.removal_config import Edit
 from imgdiff.synth.states import ItemState
 
@@ -83,19 +85,36 @@ class Funnel:
             remaining -= lost
         return rows
 
-    def report(self, last_stage: str = "", edit: Edit = Edit.replace) -> dict[str, object]:
-        """funnel.json: the stages up to `last_stage` of the items, where the run ended ("" = all).
-
-        Regions and removals are there where `edit` asks for them.
-        """
+    def report(
+        self, stop: StopAfter = StopAfter.export, edit: Edit = Edit.replace
+    ) -> dict[str, object]:
+        """funnel.json: the stages up to the one where the run stopped."""
         stages = ITEM_STAGES if edit.replaces else REMOVED_ITEM_STAGES
-        ran = stages.index(last_stage) + 1 if last_stage else len(stages)
-        whole = ran == len(stages)
+        whole = stop in (StopAfter.decide, StopAfter.export)
+        ran = len(stages) if whole else stages.index(stop.value) + 1
+        told = REGION_STAGES if stop is StopAfter.export else REGION_STAGES[:-1]
         removals = {"removals": self.steps("removals") if whole else []} if edit.removes else {}
         return {
             "items": self.steps("items", stages)[:ran],
-            "regions": self.steps("regions") if whole and edit.replaces else [],
+            "regions": self.steps("regions", told) if whole and edit.replaces else [],
             **removals,
             "pairs_with_samples": self.totals["pairs_with_samples"],
             "samples": self.totals["samples"],
         }
+
+
+@dataclass
+class Decision:
+    """What was decided about some items: their funnel and the counts of their audit."""
+
+    funnel: Funnel = field(default_factory=Funnel)
+    audit: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Add the JSON form of another one."""
+        self.funnel.add(other["funnel"])
+        self.audit.update(other["audit"])
+
+    def to_json(self) -> dict[str, object]:
+        """A form that `add` reads."""
+        return {"funnel": self.funnel.to_json(), "audit": dict(self.audit)}

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from imgdiff import __version__
-from imgdiff.backends.checkpoints import content_identity, locate, require
+from imgdiff.backends.checkpoints import require
 from imgdiff.core.console import say, show_table
 from imgdiff.core.errors import BackendError, ConfigError, DataError
 from imgdiff.core.files import read_json, remove_unfinished, write_json
 from imgdiff.core.identity import fingerprint
+from imgdiff.launch import in_multirun
 from imgdiff.synth.audit import audit_report
-from imgdiff.synth.config import REMOVAL_ONLY, SPEED_ONLY, StopAfter, SynthConfig
+from imgdiff.synth.config import StopAfter, SynthConfig
 from imgdiff.synth.export import assemble, chosen_entries, chunked
-from imgdiff.synth.funnel import Funnel
+from imgdiff.synth.funnel import Decision
+from imgdiff.synth.manifest import (
+    SOURCE_INDEX,
+    already_done,
+    complete,
+    run_settings,
+    sole_run,
+    whole_settings,
+)
 from imgdiff.synth.report import FIGURES, write_card, write_gallery
+from imgdiff.synth.run_profile import profile_table
 from imgdiff.synth.selection import RegionsFrom
 from imgdiff.synth.sources import Unit, captions
 from imgdiff.synth.states import caption_to_json
+from imgdiff.synth.sweep.decide import decide_rows
 from imgdiff.synth.work import Layout, run_shards
 
-SOURCE_INDEX = "source.json"  # in the work folder: written when the whole source has been read
+PROFILE = "profile.json"
 
 
 def run(config: SynthConfig) -> None:
@@ -35,36 +43,45 @@ def run(config: SynthConfig) -> None:
     """
     clock = time.monotonic()
     output = Path(config.output_dir)
-    _check_inputs(config)
-    settings = run_settings(config) | {
-        "checkpoints": _identities(config),
-        "made_of": _made_of(config),
-    }
-    if _already_done(output, settings, overwrite=config.overwrite):
-        say(f"{output} already holds this run; nothing to do.")
-        _show(output)
-        return
-    layout = Layout(
-        output=output,
-        store=Path(config.store_dir),
-        source=fingerprint(settings["source"] | {"limit": None}, config.seed, config.shard_size),
-    )
-    remove_unfinished(output)
-    shards, items = write_shards(config, layout)
-    loaded = run_shards(config, layout, shards, items)
-    parts = [layout.part(shard) for shard in range(shards)]
-    finish(config, layout, parts)
-    minutes = (time.monotonic() - clock) / 60
-    manifest = {"complete": True, "settings": settings, "imgdiff": __version__}
-    write_json(
-        output / "run.json", manifest | {"minutes": round(minutes, 3), "models_loaded": loaded}
-    )
-    shutil.rmtree(output / "work")
+    check_inputs(config)
+    settings = whole_settings(config)
+    with sole_run(output):
+        if already_done(output, settings, overwrite=config.overwrite):
+            say(f"{output} already holds this run; nothing to do.")
+            if not in_multirun():  # which ends in one table of its own
+                _show(output)
+            return
+        layout = layout_of(config)
+        remove_unfinished(output)
+        shards, items = write_shards(config, layout)
+        if config.stop_after is StopAfter.decide:
+            decided = decide_rows(config, [config.rules], layout, shards, items)
+            write_decision(config, decided.rows[0])
+            effort = decided.effort
+        else:
+            effort = run_shards(config, layout, shards, items)
+            finish(config, layout, [layout.part(shard) for shard in range(shards)])
+        minutes = (time.monotonic() - clock) / 60
+        write_json(output / PROFILE, effort.profile)
+        complete(output, settings, minutes=minutes, models_loaded=effort.models_loaded)
     _show(output)
-    say(f"{output}: dataset/img_diff.json, gallery.html, audit.json, funnel.json")
+    made = "audit.json, funnel.json, profile.json"
+    if config.stop_after is not StopAfter.decide:
+        made = f"dataset/img_diff.json, gallery.html, {made}"
+    say(f"{output}: {made}")
 
 
-def _check_inputs(config: SynthConfig) -> None:
+def layout_of(config: SynthConfig) -> Layout:
+    """Where the run works."""
+    source = run_settings(config)["source"] | {"limit": None}
+    return Layout(
+        output=Path(config.output_dir),
+        store=Path(config.store_dir),
+        source=fingerprint(source, config.seed, config.shard_size),
+    )
+
+
+def check_inputs(config: SynthConfig) -> None:
     """One error for all that is absent: checkpoints, and paths that were never set."""
     unset = config.source.unset()
     try:
@@ -73,78 +90,6 @@ def _check_inputs(config: SynthConfig) -> None:
         raise BackendError(f"{error}\nAlso {unset}" if unset else str(error)) from None
     if unset:
         raise ConfigError(unset)
-
-
-def _identities(config: SynthConfig) -> dict[str, str]:
-    """What each checkpoint holds: a name may stand for other weights tomorrow."""
-    return {item.key: content_identity(locate(item.key, item.model)) for item in config.needed()}
-
-
-def _made_of(config: SynthConfig) -> dict[str, str]:
-    """What else the data set depends on: the code that makes it, and the source's annotations."""
-    return {
-        "imgdiff": __version__,
-        "generator": _generator_identity(config),
-        "source": config.source.content(),
-    } | ({"inpainter": config.inpainter.build().identity} if config.edit.removes else {})
-
-
-def _generator_identity(config: SynthConfig) -> str:
-    """Empty where no pair is drawn: its checkpoint may be absent then."""
-    if config.stop_after is StopAfter.edit:
-        return ""
-    identity: str = config.generator.build().identity
-    return identity
-
-
-def run_settings(config: SynthConfig) -> dict[str, Any]:
-    """All settings that can change the data set, as plain values."""
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    assert isinstance(plain, dict)
-    ignored = set(SPEED_ONLY)
-    if not config.edit.removes:  # what no one reads does not tell runs apart
-        ignored |= REMOVAL_ONLY
-        del plain["rules"]["removal"]
-    return {str(key): value for key, value in plain.items() if key not in ignored}
-
-
-def _already_done(output: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
-    """Whether the folder holds this very run, complete. Another run's folder is refused.
-
-    A run that ended before its source was read (a wrong path, a malformed file) holds nothing.
-    """
-    manifest = output / "run.json"
-    if manifest.exists():
-        held = read_json(manifest)
-        ours = "settings" in held
-        if ours and held["settings"] == settings:
-            return bool(held["complete"])
-        begun = not ours or held["complete"] or (output / "work" / SOURCE_INDEX).exists()
-        if begun and not overwrite:
-            differs = _differences(held["settings"], settings)[:5] if ours else ["its command"]
-            raise ConfigError(
-                f"output_dir={output}: holds another run; it differs in {', '.join(differs)}. "
-                "Choose another output_dir, or overwrite=true to replace it (stored scores are "
-                "kept either way)."
-            )
-        for name in ("dataset", "work"):
-            shutil.rmtree(output / name, ignore_errors=True)
-    write_json(manifest, {"complete": False, "settings": settings, "imgdiff": __version__})
-    return False
-
-
-def _differences(held: Any, wanted: Any, key: str = "") -> list[str]:
-    """Dotted keys whose values differ."""
-    if isinstance(held, dict) and isinstance(wanted, dict):
-        names = sorted(held.keys() | wanted.keys())
-        return [
-            found
-            for name in names
-            for found in _differences(held.get(name), wanted.get(name), f"{key}.{name}".lstrip("."))
-        ]
-    return [] if held == wanted else [key]
 
 
 def write_shards(config: SynthConfig, layout: Layout) -> tuple[int, int]:
@@ -167,24 +112,30 @@ def write_shards(config: SynthConfig, layout: Layout) -> tuple[int, int]:
 
 def finish(config: SynthConfig, layout: Layout, parts: list[Path]) -> None:
     """Join the parts into the data set and write funnel, audit, card and gallery."""
-    funnel, audit = Funnel(), Counter[str]()
+    decision = Decision()
     gallery: list[dict[str, Any]] = []
     for part in parts:
         rows = read_json(part)
-        funnel.add(rows["funnel"])
-        audit.update(rows["audit"])
+        decision.add(rows)
         gallery = chosen_entries(gallery + rows["gallery"], config.export)
-    stop = config.stop_after
-    last = "" if stop is StopAfter.export else stop.value
-    report = funnel.report(last, config.edit)
     embed = config.export.parquet_images
     assemble(parts, layout.output, embed_images=embed, edit=config.edit)
-    write_json(layout.output / "funnel.json", report)
-    by_record = config.rules.regions_from is RegionsFrom.truth
-    audited = audit_report(audit, by_construction=by_record, edit=config.edit)
-    write_json(layout.output / "audit.json", audited)
+    report, audited = write_decision(config, decision)
     write_card(layout.dataset / "README.md", run_settings(config), report, audited)
     write_gallery(layout.output / "gallery.html", gallery, layout.store, report)
+
+
+def write_decision(
+    config: SynthConfig, decision: Decision
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write funnel.json and audit.json, and return them."""
+    output = Path(config.output_dir)
+    funnel = decision.funnel.report(config.stop_after, config.edit)
+    by_record = config.rules.regions_from is RegionsFrom.truth
+    audit = audit_report(decision.audit, by_construction=by_record, edit=config.edit)
+    write_json(output / "funnel.json", funnel)
+    write_json(output / "audit.json", audit)
+    return funnel, audit
 
 
 def _show(output: Path) -> None:
@@ -208,4 +159,6 @@ def _show(output: Path) -> None:
         show_table("Audit against the generator's truth", ("figure", "value"), known)
         if audit["remark"]:
             say(audit["remark"])
+    if (output / PROFILE).exists():
+        show_table("Profile", *profile_table(read_json(output / PROFILE)))
     say(f"{funnel['samples']} samples from {funnel['pairs_with_samples']} pairs")

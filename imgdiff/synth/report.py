@@ -12,7 +12,7 @@ from imgdiff.backends.checkpoints import MINI_PREFIX
 from imgdiff.core.files import write_text
 from imgdiff.synth.gallery import write_gallery
 
-__all__ = ["public_settings", "write_card", "write_gallery"]
+__all__ = ["markdown_table", "public_settings", "write_card", "write_gallery"]
 
 _PATH_KEY = re.compile(r"(^|_)(root|path|file|folder|dir)$")
 _PATH_TEXT = re.compile(r"[/~\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\w+://")
@@ -200,7 +200,7 @@ def _made(settings: dict[str, Any]) -> str:
             "still shows it."
         )
     rows.append(("seed", str(settings["seed"])))
-    return f"## How it was made\n\n{opening}\n\n" + _table(("part", "what was used"), rows)
+    return f"## How it was made\n\n{opening}\n\n" + markdown_table(("part", "what was used"), rows)
 
 
 def _funnel(funnel: dict[str, Any]) -> str:
@@ -210,7 +210,9 @@ def _funnel(funnel: dict[str, Any]) -> str:
             reasons = "; ".join(f"{number:,} {text}" for text, number in step["rejected"].items())
             stage = step["stage"].replace("_", " ")
             rows.append((label, stage, f"{step['in']:,}", f"{step['out']:,}", reasons))
-    return "## Funnel\n\n" + _table(("of", "stage", "in", "out", "why the others fell"), rows)
+    return "## Funnel\n\n" + markdown_table(
+        ("of", "stage", "in", "out", "why the others fell"), rows
+    )
 
 
 def _audit(audit: dict[str, Any]) -> str:
@@ -227,7 +229,7 @@ def _audit(audit: dict[str, Any]) -> str:
         rows.append((name, shown, meaning.get(name, "")))
     note = opening.split(" Definitions ")[0]
     pairs = f"{audit.get('n_pairs', 0):,} pairs were looked at. {audit.get('remark', '')}".strip()
-    return f"## Audit\n\n{note} {pairs}\n\n".replace("  ", " ") + _table(
+    return f"## Audit\n\n{note} {pairs}\n\n".replace("  ", " ") + markdown_table(
         ("figure", "value", "definition"), rows
     )
 
@@ -265,7 +267,7 @@ def _fields(settings: dict[str, Any]) -> str:
         meanings += (("task", about),)
     return (
         "## Fields\n\n"
-        + _table(("field", "meaning"), meanings)
+        + markdown_table(("field", "meaning"), meanings)
         + "\n\nThe shape of a row, in `img_diff.json`:\n\n"
         + _fenced(json.dumps(row, indent=2, ensure_ascii=False), "json")
     )
@@ -317,7 +319,8 @@ def _all_settings(settings: dict[str, Any]) -> str:
     return f"## Settings\n\nOf paths only the last name is given.\n\n{text}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown; cells may hold any text."""
     lines = [header, ["---"] * len(header), *([_cell(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

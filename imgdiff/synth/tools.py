@@ -34,6 +34,7 @@ from imgdiff.core.records import ImagePair
 from imgdiff.core.store import Entries, Store
 from imgdiff.core.tables import ArrayCells, JsonCells
 from imgdiff.synth.config import SynthConfig
+from imgdiff.synth.run_profile import RunProfile
 
 T = TypeVar("T")
 
@@ -64,10 +65,15 @@ class Backends:
         self._resident: tuple[str, Any] | None = None
         self._stack = ExitStack()
         self.loaded: list[str] = []  # roles whose weights were read, in order, for the run's report
+        self.profile = RunProfile()
 
     def identity(self, role: str) -> str:
         """Identity of a role without loading its weights."""
         return self._handle(role).identity
+
+    def learned(self, role: str) -> bool:
+        """Whether a model with weights plays this role."""
+        return role in self._learned
 
     def _handle(self, role: str) -> Backend:
         if role not in self._handles:
@@ -184,7 +190,7 @@ class Tools:
         `settings` are what else changes the value, besides the role (None: no backend is asked).
         """
         cell = self.fingerprint(role, *settings)
-        return self._store.values(kind, cell, self.shard, keyed, compute)
+        return self._store.values(kind, cell, self.shard, keyed, self._counted(role, compute))
 
     def arrays(
         self,
@@ -199,7 +205,7 @@ class Tools:
         """As `values`, for arrays of rows of `width` numbers kept at so many decimals."""
         cell = self.fingerprint(role, digits)
         return self._store.arrays(
-            kind, cell, self.shard, keyed, compute, width=width, digits=digits
+            kind, cell, self.shard, keyed, self._counted(role, compute), width=width, digits=digits
         )
 
     def entries(
@@ -215,8 +221,20 @@ class Tools:
         """Arrays in which at least the wanted rows are known (see `Store.entries`)."""
         cell = self.fingerprint(role, digits)
         return self._store.entries(
-            kind, cell, self.shard, asked, compute, width=width, digits=digits
+            kind, cell, self.shard, asked, self._counted(role, compute), width=width, digits=digits
         )
+
+    def _counted(
+        self, role: str | None, compute: Callable[[Sequence[Any]], Sequence[Any]]
+    ) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        """`compute`, whose inputs count as model calls in the profile."""
+
+        def counted(items: Sequence[Any]) -> Sequence[Any]:
+            if role is not None and self.backends.learned(role):
+                self.backends.profile.asked(len(items))
+            return compute(items)
+
+        return counted
 
     def known(self, kind: str, role: str, keys: Sequence[str], *settings: object) -> list[Any]:
         """What the store has under these keys, None where it has nothing; nothing is computed."""
@@ -245,6 +263,10 @@ class Tools:
     def relative(self, path: Path) -> str:
         """A path as the store remembers it."""
         return path.relative_to(self._store.root).as_posix()
+
+    def under(self, config: SynthConfig) -> Tools:
+        """The same shard, store and backends under other rules."""
+        return Tools(config, self._store, self.backends, self.shard)
 
     @property
     def root(self) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from imgdiff.backends.workers import in_processes
 from imgdiff.core.console import meter
@@ -18,8 +19,9 @@ from imgdiff.core.files import read_json
 from imgdiff.core.store import Store
 from imgdiff.synth.config import StopAfter, SynthConfig
 from imgdiff.synth.export import export_shard
+from imgdiff.synth.run_profile import RunProfile
 from imgdiff.synth.stages import PAIR_STAGES, REGION_STAGES, REMOVAL_STAGES, STAGES
-from imgdiff.synth.states import state_from_json
+from imgdiff.synth.states import open_items, state_from_json
 from imgdiff.synth.tools import Backends, Tools
 
 WAVE_SHARDS = 20
@@ -49,6 +51,28 @@ class Layout:
         return self.output / "dataset"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effort:
+    """What a part of a run took: the roles whose models were loaded, and the profile's rows."""
+
+    models_loaded: list[str]
+    profile: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, backends: Backends) -> Effort:
+        """That of one process."""
+        return cls(models_loaded=backends.loaded, profile=backends.profile.to_json())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Effort]) -> Effort:
+        """That of several processes."""
+        whole = RunProfile()
+        for part in parts:
+            whole.add(part.profile)
+        loaded = sorted({role for part in parts for role in part.models_loaded})
+        return cls(models_loaded=loaded, profile=whole.to_json())
+
+
 def stages_of(config: SynthConfig) -> list[str]:
     """The stages this run goes through."""
     names = list(PAIR_STAGES)
@@ -57,19 +81,22 @@ def stages_of(config: SynthConfig) -> list[str]:
     if config.stop_after is StopAfter.generate:
         return names[:2]
     names += REMOVAL_STAGES if config.edit.removes else ()
-    return names + list(REGION_STAGES if config.edit.replaces else ())
+    names += REGION_STAGES if config.edit.replaces else ()
+    if config.stop_after is StopAfter.decide:
+        names = [name for name in names if name != "sentence"]
+    return names
 
 
 def work_shards(
     config: SynthConfig, layout: Layout, shards: Sequence[int], report: Report
-) -> list[str]:
-    """Finish these shards; returns the roles of the models that had to be loaded."""
+) -> Effort:
+    """Finish these shards."""
     store = Store(layout.store, layout.source)
     with Backends(config) as backends:
         for start in range(0, len(shards), WAVE_SHARDS):
             wave = [s for s in shards[start : start + WAVE_SHARDS] if not layout.part(s).exists()]
             _work_wave(config, layout, wave, store, backends, report)
-        return backends.loaded
+        return Effort.of(backends)
 
 
 def _work_wave(
@@ -83,16 +110,19 @@ def _work_wave(
     states = {s: [state_from_json(row) for row in read_json(layout.shard(s))] for s in shards}
     tools = {s: Tools(config, store, backends, s) for s in shards}
     names = stages_of(config)
+    profile = backends.profile
     for name in names:
+        with profile.stage(name, sum(len(list(open_items(items))) for items in states.values())):
+            for shard in shards:
+                STAGES[name](states[shard], tools[shard])
+                report(len(states[shard]) / (len(names) + 1), name)
+    with profile.stage("export", sum(map(len, states.values()))):
         for shard in shards:
-            STAGES[name](states[shard], tools[shard])
-            report(len(states[shard]) / (len(names) + 1), name)
-    for shard in shards:
-        export_shard(states[shard], tools[shard], layout.dataset, layout.part(shard))
-        report(len(states[shard]) / (len(names) + 1), "export")
+            export_shard(states[shard], tools[shard], layout.dataset, layout.part(shard))
+            report(len(states[shard]) / (len(names) + 1), "export")
 
 
-def run_shards(config: SynthConfig, layout: Layout, count: int, items: int) -> list[str]:
+def run_shards(config: SynthConfig, layout: Layout, count: int, items: int) -> Effort:
     """All shards, with a progress bar, in `config.processes` processes."""
     waiting = [shard for shard in range(count) if not layout.part(shard).exists()]
     processes = min(config.processes, len(waiting))
@@ -110,13 +140,13 @@ def run_shards(config: SynthConfig, layout: Layout, count: int, items: int) -> l
 
 def _in_processes(
     config: SynthConfig, layout: Layout, waiting: Sequence[int], processes: int, report: Report
-) -> list[str]:
+) -> Effort:
     parts = [list(waiting[rank::processes]) for rank in range(processes)]
-    loaded = in_processes(
+    efforts = in_processes(
         partial(work_shards, config, layout),
         parts,
         report,
         "Run the same command again, with a smaller `workers` if memory ran out: finished shards "
         "are kept.",
     )
-    return sorted({name for names in loaded for name in names})
+    return Effort.joined(efforts)

@@ -1,0 +1,88 @@
+"""What each stage of a run took: `profile.json`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from imgdiff.backends.runtime import peak_memory, reset_peak_memory
+
+MIB = 2**20
+
+
+@dataclass(kw_only=True, slots=True)
+class StageCost:
+    """One stage, summed over shards and processes; of memory the largest."""
+
+    stage: str
+    items: int = 0  # that reached the stage
+    model_calls: int = 0  # inputs that a model was asked about; what the store holds is not asked
+    seconds: float = 0.0  # of all processes together, loading of models included
+    peak_mb: float = 0.0  # MiB of one process while the stage ran
+    peak_gpu_mb: float = 0.0  # MiB of GPU memory while the stage ran; 0 on a CPU
+
+    def add(self, other: StageCost) -> None:
+        """Take in what the same stage took elsewhere."""
+        self.items += other.items
+        self.model_calls += other.model_calls
+        self.seconds = round(self.seconds + other.seconds, 3)
+        self.peak_mb = max(self.peak_mb, other.peak_mb)
+        self.peak_gpu_mb = max(self.peak_gpu_mb, other.peak_gpu_mb)
+
+
+class RunProfile:
+    """The costs of the stages in the order in which they first ran."""
+
+    def __init__(self) -> None:
+        self._costs: dict[str, StageCost] = {}
+        self._running: StageCost | None = None
+
+    @contextmanager
+    def stage(self, name: str, items: int) -> Iterator[None]:
+        """Measure what runs inside as part of a stage that `items` items reached."""
+        reset_peak_memory()
+        clock = time.monotonic()
+        self._running = StageCost(stage=name, items=items)
+        try:
+            yield
+        finally:
+            self._running.seconds = round(time.monotonic() - clock, 3)
+            peaks = peak_memory()
+            self._running.peak_mb = round(peaks["CPU"] / MIB, 1)
+            self._running.peak_gpu_mb = round(peaks.get("GPU", 0) / MIB, 1)
+            self._add(self._running)
+            self._running = None
+
+    def asked(self, count: int) -> None:
+        """A model is asked about so many inputs by the stage that runs."""
+        if self._running is not None:
+            self._running.model_calls += count
+
+    def _add(self, cost: StageCost) -> None:
+        self._costs.setdefault(cost.stage, StageCost(stage=cost.stage)).add(cost)
+
+    def add(self, other: Sequence[dict[str, Any]]) -> None:
+        """Add the JSON form of another profile."""
+        for row in other:
+            self._add(StageCost(**row))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One object for each stage."""
+        return [asdict(cost) for cost in self._costs.values()]
+
+
+def profile_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines for people; the column of GPU memory only where one was used."""
+    names = [field.name for field in fields(StageCost)]
+    if not any(row["peak_gpu_mb"] for row in rows):
+        names.remove("peak_gpu_mb")
+    shown = {"seconds": ".1f", "peak_mb": ",.0f", "peak_gpu_mb": ",.0f"}
+    lines = []
+    for row in rows:
+        rate = row["items"] / row["seconds"] if row["seconds"] > 0 else 0.0
+        cells = [format(row[name], shown.get(name, ",")) for name in names[1:]]
+        lines.append([row["stage"], *cells, f"{rate:,.1f}"])
+    return [*(name.replace("_", " ") for name in names), "items/s"], lines
