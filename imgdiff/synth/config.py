@@ -19,6 +19,7 @@ from imgdiff.backends.token_alignment import PadMap
 from imgdiff.backends.world import RenderConfig, Vocabulary
 from imgdiff.backends.world_editor import WorldEditorConfig
 from imgdiff.core.errors import ConfigError
+from imgdiff.synth.downstream import DownstreamConfig
 from imgdiff.synth.removal_config import Edit, RemovalCheck, RemovalConfig
 from imgdiff.synth.selection import RegionsFrom, Rules
 from imgdiff.synth.sources import CocoSource, JsonSource, WorldSource
@@ -130,6 +131,7 @@ class SynthConfig:
     removal: RemovalConfig = field(default_factory=RemovalConfig)
     describe: DescribeConfig = field(default_factory=DescribeConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    downstream: DownstreamConfig = field(default_factory=DownstreamConfig)
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -138,6 +140,11 @@ class SynthConfig:
             raise ConfigError(f"shard_size={self.shard_size}: must be >= 1")
         if self.candidates < 1:
             raise ConfigError(f"candidates={self.candidates}: must be >= 1; 1 takes what is drawn")
+        if self.downstream.asked and self.stop_after is not StopAfter.export:
+            raise ConfigError(
+                f"downstream.train with stop_after={self.stop_after.value}: there is no data set "
+                "to train on; set stop_after=export"
+            )
         _check_choice("source", self.source, (WorldSource, CocoSource, JsonSource))
         _check_choice("editor", self.editor, (WorldEditorConfig, LexiconConfig, LlmEditorConfig))
         generators = (RenderConfig, CompositeConfig, SdxlP2pConfig)
@@ -252,8 +259,11 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
 # Settings that cannot change the data set: two runs that differ only here are the same run. What
 # `published` changes is seen in the settings of the editor, the generator and the matcher.
 SPEED_ONLY = frozenset(
-    {"workers", "overwrite", "output_dir", "store_dir", "published", "allow_new_images"}
-)
+    {
+        "workers", "overwrite", "output_dir", "store_dir", "published", "allow_new_images",
+        "downstream",
+    }
+)  # fmt: skip
 
 # Settings that change nothing where edit=replace, beside rules.removal.
 REMOVAL_ONLY = frozenset({"edit", "inpainter", "removal"})

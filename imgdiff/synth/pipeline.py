@@ -14,6 +14,7 @@ from imgdiff.core.identity import fingerprint
 from imgdiff.launch import in_multirun
 from imgdiff.synth.audit import audit_report
 from imgdiff.synth.config import StopAfter, SynthConfig
+from imgdiff.synth.downstream import check_downstream, follow
 from imgdiff.synth.export import assemble, chosen_entries, chunked
 from imgdiff.synth.funnel import Decision
 from imgdiff.synth.manifest import (
@@ -41,7 +42,6 @@ def run(config: SynthConfig) -> None:
     Raises ConfigError for an output folder of another run and BackendError for absent checkpoints,
     both before any work.
     """
-    clock = time.monotonic()
     output = Path(config.output_dir)
     check_inputs(config)
     settings = whole_settings(config)
@@ -50,25 +50,30 @@ def run(config: SynthConfig) -> None:
             say(f"{output} already holds this run; nothing to do.")
             if not in_multirun():  # which ends in one table of its own
                 _show(output)
-            return
-        layout = layout_of(config)
-        remove_unfinished(output)
-        shards, items = write_shards(config, layout)
-        if config.stop_after is StopAfter.decide:
-            decided = decide_rows(config, [config.rules], layout, shards, items)
-            write_decision(config, decided.rows[0])
-            effort = decided.effort
         else:
-            effort = run_shards(config, layout, shards, items)
-            finish(config, layout, [layout.part(shard) for shard in range(shards)])
-        minutes = (time.monotonic() - clock) / 60
-        write_json(output / PROFILE, effort.profile)
-        complete(output, settings, minutes=minutes, models_loaded=effort.models_loaded)
-    _show(output)
-    made = "audit.json, funnel.json, profile.json"
-    if config.stop_after is not StopAfter.decide:
-        made = f"dataset/img_diff.json, gallery.html, {made}"
-    say(f"{output}: {made}")
+            _make(config, settings)
+            _show(output)
+            decides = config.stop_after is StopAfter.decide
+            data = "" if decides else "dataset/img_diff.json, gallery.html, "
+            say(f"{output}: {data}audit.json, funnel.json, profile.json")
+        follow(config.downstream, output)
+
+
+def _make(config: SynthConfig, settings: dict[str, Any]) -> None:
+    clock = time.monotonic()
+    layout = layout_of(config)
+    remove_unfinished(layout.output)
+    shards, items = write_shards(config, layout)
+    if config.stop_after is StopAfter.decide:
+        decided = decide_rows(config, [config.rules], layout, shards, items)
+        write_decision(config, decided.rows[0])
+        effort = decided.effort
+    else:
+        effort = run_shards(config, layout, shards, items)
+        finish(config, layout, [layout.part(shard) for shard in range(shards)])
+    minutes = (time.monotonic() - clock) / 60
+    write_json(layout.output / PROFILE, effort.profile)
+    complete(layout.output, settings, minutes=minutes, models_loaded=effort.models_loaded)
 
 
 def layout_of(config: SynthConfig) -> Layout:
@@ -83,6 +88,7 @@ def layout_of(config: SynthConfig) -> Layout:
 
 def check_inputs(config: SynthConfig) -> None:
     """One error for all that is absent: checkpoints, and paths that were never set."""
+    check_downstream(config.downstream)
     unset = config.source.unset()
     try:
         require(config.needed())

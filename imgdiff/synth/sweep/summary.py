@@ -9,11 +9,11 @@ from typing import Any
 
 from imgdiff.core.console import say, show_table
 from imgdiff.core.files import read_json, write_json, write_text
+from imgdiff.synth.downstream import SCORES
 from imgdiff.synth.report import FIGURES, markdown_table
 from imgdiff.synth.selection import INTERVALS, Interval
 
 SIDE_BY_SIDE = 6  # rows of a sweep that fit beside each other on a terminal
-SCORES = "scores.json"  # in a row's folder: what a model trained on its data reached
 
 
 @dataclass(frozen=True, kw_only=True)
