@@ -13,11 +13,16 @@ _PROCESS = Path("/proc/self")
 _KIB = 1024
 
 
+def one_thread_variables() -> dict[str, str]:
+    """The environment in which numeric libraries take one thread each."""
+    return dict.fromkeys(_THREAD_VARIABLES, "1") | {
+        "TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false")
+    }
+
+
 def one_thread_environment() -> None:
     """Ask numeric libraries that are not loaded yet for one thread each; call before importing."""
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = "1"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.update(one_thread_variables())
 
 
 def limit_torch_threads(count: int = 1) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from imgdiff.backends.checkpoints import Needed
 from imgdiff.backends.composite import CompositeConfig
 from imgdiff.backends.configs import BlipConfig, ClipConfig, DescriberConfig, Dtype, FastSamConfig
+from imgdiff.backends.executors import LocalConfig, RayConfig
 from imgdiff.backends.inpainters import OpenCvInpaintConfig, SdxlInpaintConfig
 from imgdiff.backends.lexicon import LexiconConfig
 from imgdiff.backends.llm_editor import LlmEditorConfig, PromptProfile
@@ -118,6 +119,7 @@ class SynthConfig:
     stop_after: StopAfter = StopAfter.export
     allow_new_images: bool = False  # in a multirun: rows may need image pairs of their own
     store_format: ImageFormat = ImageFormat.png
+    executor: Any = "???"
     source: Any = "???"
     editor: Any = "???"
     generator: Any = "???"
@@ -145,6 +147,7 @@ class SynthConfig:
                 f"downstream.train with stop_after={self.stop_after.value}: there is no data set "
                 "to train on; set stop_after=export"
             )
+        _check_choice("executor", self.executor, (LocalConfig, RayConfig))
         _check_choice("source", self.source, (WorldSource, CocoSource, JsonSource))
         _check_choice("editor", self.editor, (WorldEditorConfig, LexiconConfig, LlmEditorConfig))
         generators = (RenderConfig, CompositeConfig, SdxlP2pConfig)
@@ -261,7 +264,7 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
 SPEED_ONLY = frozenset(
     {
         "workers", "overwrite", "output_dir", "store_dir", "published", "allow_new_images",
-        "downstream",
+        "downstream", "executor",
     }
 )  # fmt: skip
 
@@ -283,6 +286,7 @@ def register() -> None:
             "composite": CompositeConfig,
             "sdxl_p2p": SdxlP2pConfig,
         },
+        "executor": {"local": LocalConfig, "ray": RayConfig},
         "inpainter": {"opencv": OpenCvInpaintConfig, "sdxl": SdxlInpaintConfig},
     }
     for group, choices in kinds.items():

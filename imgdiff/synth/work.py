@@ -7,13 +7,13 @@ on the shard alone, so the number of processes and any interruption leave the by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from imgdiff.backends.workers import in_processes
+from imgdiff.backends.executors import Report
 from imgdiff.core.console import meter
 from imgdiff.core.files import read_json
 from imgdiff.core.store import Store
@@ -25,8 +25,6 @@ from imgdiff.synth.states import open_items, state_from_json
 from imgdiff.synth.tools import Backends, Tools
 
 WAVE_SHARDS = 20
-
-Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +121,8 @@ def _work_wave(
 
 
 def run_shards(config: SynthConfig, layout: Layout, count: int, items: int) -> Effort:
-    """All shards, with a progress bar, in `config.processes` processes."""
+    """All shards, with a progress bar, wherever `config.executor` has them done."""
     waiting = [shard for shard in range(count) if not layout.part(shard).exists()]
-    processes = min(config.processes, len(waiting))
     done = items - sum(len(read_json(layout.shard(shard))) for shard in waiting)
     with meter(items, "synth") as bar:
         bar.advance(done)
@@ -133,20 +130,5 @@ def run_shards(config: SynthConfig, layout: Layout, count: int, items: int) -> E
         def report(amount: float, label: str) -> None:
             bar.advance(amount, label)
 
-        if processes <= 1:
-            return work_shards(config, layout, waiting, report)
-        return _in_processes(config, layout, waiting, processes, report)
-
-
-def _in_processes(
-    config: SynthConfig, layout: Layout, waiting: Sequence[int], processes: int, report: Report
-) -> Effort:
-    parts = [list(waiting[rank::processes]) for rank in range(processes)]
-    efforts = in_processes(
-        partial(work_shards, config, layout),
-        parts,
-        report,
-        "Run the same command again, with a smaller `workers` if memory ran out: finished shards "
-        "are kept.",
-    )
-    return Effort.joined(efforts)
+        work = partial(work_shards, config, layout)
+        return Effort.joined(config.executor.spread(work, waiting, report, config.processes))

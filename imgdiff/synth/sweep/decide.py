@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from imgdiff.backends.workers import in_processes
+from imgdiff.backends.executors import Report
 from imgdiff.core.console import meter
 from imgdiff.core.files import read_json
 from imgdiff.core.store import Store
@@ -21,7 +21,7 @@ from imgdiff.synth.stages import PAIR_STAGES, STAGES
 from imgdiff.synth.states import CandidateState, ItemState, open_items, state_from_json
 from imgdiff.synth.sweep.rows import Shards, look_up
 from imgdiff.synth.tools import Backends, Tools
-from imgdiff.synth.work import WAVE_SHARDS, Effort, Layout, Report, stages_of
+from imgdiff.synth.work import WAVE_SHARDS, Effort, Layout, stages_of
 
 DRAWING = tuple(PAIR_STAGES)[:2]  # captions edited, image pairs drawn: the same for every row
 
@@ -43,21 +43,13 @@ def decide_rows(
     where `config.stop_after` asks for them. Rows differ from `config.rules` in thresholds only
     (see `plan.THRESHOLDS`).
     """
-    processes = min(config.processes, shards)
     with meter(items, "sweep") as bar:
 
         def report(amount: float, label: str) -> None:
             bar.advance(amount, label)
 
-        if processes <= 1:
-            parts = [decide_shards(config, rows, layout, range(shards), report)]
-        else:
-            parts = in_processes(
-                partial(decide_shards, config, rows, layout),
-                [list(range(shards)[rank::processes]) for rank in range(processes)],
-                report,
-                "Run the same command again: what was computed is kept.",
-            )
+        work = partial(decide_shards, config, rows, layout)
+        parts = config.executor.spread(work, range(shards), report, config.processes)
     decisions = [Decision() for _ in rows]
     for counts, _ in parts:
         for decision, found in zip(decisions, counts, strict=True):
