@@ -37,6 +37,7 @@ def test_conf_and_checkpoints_are_in_the_wheel(environment):
     assert "imgdiff/backends/data/wordnet.LICENSE.txt" in names
     assert "imgdiff/synth/gallery.css" in names
     shipped = sorted((REPO / "imgdiff" / "mini" / "checkpoints").rglob("*.*"))
+    shipped += sorted((REPO / "imgdiff" / "backends" / "data" / "published").rglob("*.json"))
     for path in shipped:
         assert path.relative_to(REPO).as_posix() in names
     assert not any(name.startswith(("conf/", "tests/", "outputs/")) for name in names)

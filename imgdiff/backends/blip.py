@@ -24,6 +24,7 @@ from imgdiff.backends.loading import (
     loading,
     require_files,
 )
+from imgdiff.backends.random_checkpoints import open_model, tokenizer_folder
 from imgdiff.core.errors import BackendError
 from imgdiff.core.images import to_rgb
 
@@ -46,11 +47,10 @@ class BlipMatcher:
         needed = ("config.json", "preprocessor_config.json")
         require_files(config.MODEL_KEY, config.model, folder, *needed)
         with loading(config.MODEL_KEY, config.model):
-            model = BlipForImageTextRetrieval.from_pretrained(
-                folder, dtype=effective_dtype(config.dtype)
-            )
+            dtype = effective_dtype(config.dtype)
+            model = open_model(BlipForImageTextRetrieval, folder, dtype)
             self._model: Any = model.eval().to(device())
-            self._tokenizer: Any = BertTokenizer.from_pretrained(folder)
+            self._tokenizer: Any = BertTokenizer.from_pretrained(tokenizer_folder(folder))
             self._processor: Any = BlipImageProcessorPil.from_pretrained(folder)
         self._most_tokens = int(model.config.text_config.max_position_embeddings)
 

@@ -20,6 +20,7 @@ from imgdiff.backends.loading import (
     loading,
     require_files,
 )
+from imgdiff.backends.random_checkpoints import open_model, tokenizer_folder
 from imgdiff.core.images import to_rgb
 
 T = TypeVar("T")
@@ -41,9 +42,9 @@ class ClipEmbedder:
         needed = ("config.json", "preprocessor_config.json")
         require_files(config.MODEL_KEY, config.model, folder, *needed)
         with loading(config.MODEL_KEY, config.model):
-            model = CLIPModel.from_pretrained(folder, dtype=effective_dtype(config.dtype))
+            model = open_model(CLIPModel, folder, effective_dtype(config.dtype))
             self._model: Any = model.eval().to(device())
-            self._tokenizer: Any = CLIPTokenizer.from_pretrained(folder)
+            self._tokenizer: Any = CLIPTokenizer.from_pretrained(tokenizer_folder(folder))
             self._processor: Any = CLIPImageProcessorPil.from_pretrained(folder)
 
     def embed_images(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:

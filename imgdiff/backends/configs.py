@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from imgdiff.backends.checkpoints import Needed, content_identity, locate
+from imgdiff.backends.checkpoints import Needed, content_identity, is_random, locate
 from imgdiff.backends.handles import (
     ChatHandle,
     EmbedderHandle,
@@ -72,7 +72,7 @@ class FastSamConfig:
     def weights_file(self) -> Path:
         """The one `.pt` file of the model (a file, or in a folder), or BackendError."""
         path = locate(self.MODEL_KEY, self.model)
-        files = [path] if path.is_file() else sorted(path.glob("*.pt"))
+        files = [path] if path.is_file() or is_random(path) else sorted(path.glob("*.pt"))
         if len(files) == 1 and files[0].suffix == ".pt":
             return files[0]
         found = ", ".join(file.name for file in files) or "none"
@@ -134,7 +134,8 @@ class ClipConfig:
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        return Needed(key=self.MODEL_KEY, model=self.model, size="0.6 GB")
+        dtype = self.dtype.value
+        return Needed(key=self.MODEL_KEY, model=self.model, size="0.6 GB", dtype=dtype)
 
     def identity(self) -> str:
         """Checkpoint contents, effective number type, version of the preprocessing."""
@@ -176,7 +177,8 @@ class BlipConfig:
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        return Needed(key=self.MODEL_KEY, model=self.model, size="1.9 GB")
+        dtype = self.dtype.value
+        return Needed(key=self.MODEL_KEY, model=self.model, size="1.9 GB", dtype=dtype)
 
     def identity(self) -> str:
         """Checkpoint contents, score, effective number type, version of the preprocessing."""
@@ -238,8 +240,8 @@ class VlmConfig:
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        size = "26.7 GB for 13B in float16"
-        return Needed(key=self.MODEL_KEY, model=self.model, size=size)
+        size, dtype = "26.7 GB for 13B in float16", self.dtype.value
+        return Needed(key=self.MODEL_KEY, model=self.model, size=size, dtype=dtype)
 
     def identity(self) -> str:
         """Checkpoint contents, number type, template, decoding, version of the preprocessing."""

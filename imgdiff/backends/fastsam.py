@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -30,7 +31,9 @@ from PIL import Image
 from imgdiff.backends.checkpoints import fixed_batches
 from imgdiff.backends.configs import ChannelOrder, FastSamConfig
 from imgdiff.backends.loading import device
+from imgdiff.backends.random_checkpoints import opened
 from imgdiff.core.errors import BackendError
+from imgdiff.core.files import read_json
 from imgdiff.core.geometry import Box, box_from
 from imgdiff.core.images import to_rgb
 from imgdiff.core.masks import AnyMask, Mask
@@ -114,7 +117,12 @@ class FastSam:
 
         try:
             with undisturbed():
-                network = FastSAM(str(file)).model.fuse(verbose=False)
+                network = opened(
+                    file,
+                    torch.float32,
+                    trained=lambda: FastSAM(str(file)).model,
+                    untrained=lambda: _untrained(file),
+                ).fuse(verbose=False)
         except (TypeError, AttributeError, ModuleNotFoundError) as error:
             raise BackendError(
                 f"{key}={config.model}: ultralytics cannot open {file.name} as FastSAM ({error}). "
@@ -233,6 +241,23 @@ class FastSam:
         picked = rows[[_place_of(box, given) for box in boxes]]
         masks_NHW = ops.process_mask_native(found.proto, picked[:, 6:], picked[:, :4], found.frame)
         return list(masks_NHW.cpu().numpy().astype(bool))
+
+
+def _untrained(folder: Path) -> Any:
+    """The network that a configuration describes, initialised so that signals keep their size.
+
+    ultralytics' own initialisation lets them fade from layer to layer, and every place of an image
+    would get the same box and score.
+    """
+    from ultralytics.nn.tasks import SegmentationModel, yaml_model_load
+
+    shape = read_json(folder / "config.json")
+    layers = yaml_model_load(shape["architecture"]) | {"reg_max": shape["reg_max"]}
+    network = SegmentationModel(layers, nc=shape["classes"], verbose=False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.weight.requires_grad:
+            torch.nn.init.kaiming_normal_(module.weight)
+    return network
 
 
 def _place_of(box: Box, given: Sequence[Box]) -> int:

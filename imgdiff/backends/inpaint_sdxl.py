@@ -17,6 +17,7 @@ from PIL import Image
 from imgdiff.backends.checkpoints import fixed_batches, locate
 from imgdiff.backends.inpainters import SdxlInpaintConfig
 from imgdiff.backends.loading import device, effective_dtype, loading, require_files
+from imgdiff.backends.random_checkpoints import pipeline_parts
 from imgdiff.core.errors import BackendError
 from imgdiff.core.images import to_rgb
 from imgdiff.core.masks import AnyMask, Mask
@@ -35,8 +36,12 @@ class SdxlInpainter:
         folder = locate(key, model)
         require_files(key, model, folder, "model_index.json")
         with loading(key, model):
+            dtype = effective_dtype(config.dtype)
             pipeline: Any = AutoPipelineForInpainting.from_pretrained(
-                str(folder), torch_dtype=effective_dtype(config.dtype), local_files_only=True
+                str(folder),
+                torch_dtype=dtype,
+                local_files_only=True,
+                **pipeline_parts(folder, dtype),
             )
         if not isinstance(pipeline, StableDiffusionXLInpaintPipeline):
             raise BackendError(

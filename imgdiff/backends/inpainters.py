@@ -91,7 +91,8 @@ class SdxlInpaintConfig:
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        return Needed(key=self.MODEL_KEY, model=self.model, size="7 GB in float16")
+        size, dtype = "7 GB in float16", self.dtype.value
+        return Needed(key=self.MODEL_KEY, model=self.model, size=size, dtype=dtype)
 
     def identity(self) -> str:
         """Checkpoint contents, number type and every setting that changes a pixel."""

@@ -13,6 +13,7 @@ from imgdiff.backends.loading import clean, device, effective_dtype, loading, qu
 from imgdiff.backends.p2p_plan import PairPlan, plan_pair, refused
 from imgdiff.backends.prompt_to_prompt import Sampling, draw_pairs
 from imgdiff.backends.protocols import DrawnPair, Refusal
+from imgdiff.backends.random_checkpoints import pipeline_parts
 from imgdiff.backends.sdxl_p2p_config import PIXEL_STEP, Scheduler, SdxlP2pConfig
 from imgdiff.core.errors import BackendError, ConfigError
 from imgdiff.core.records import CaptionPair
@@ -105,12 +106,14 @@ def _coarsest_token_px(pipeline: Any) -> int:
 def _opened(config: SdxlP2pConfig, folder: Path) -> Any:
     import diffusers
 
+    dtype = effective_dtype(config.dtype)
     pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(
         folder,
-        torch_dtype=effective_dtype(config.dtype),
+        torch_dtype=dtype,
         variant=_variant(folder),
         add_watermarker=False,
         local_files_only=True,
+        **pipeline_parts(folder, dtype),
     )
     if config.scheduler is not Scheduler.own:
         kind = getattr(diffusers, _CLASSES[config.scheduler])

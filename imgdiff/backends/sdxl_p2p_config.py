@@ -93,7 +93,8 @@ class SdxlP2pConfig:
 
     def needed(self) -> Needed:
         """The checkpoint that a run with these settings loads."""
-        return Needed(key=self.MODEL_KEY, model=self.model, size="7 GB in float16")
+        size, dtype = "7 GB in float16", self.dtype.value
+        return Needed(key=self.MODEL_KEY, model=self.model, size=size, dtype=dtype)
 
     def folder(self) -> Path:
         """The checkpoint's folder. BackendError where it is absent or no diffusers pipeline."""

@@ -26,6 +26,7 @@ from imgdiff.backends.llama_tokenizer import (
     without_added_tokens,
 )
 from imgdiff.backends.loading import device, quietly, require_files, rounded
+from imgdiff.backends.random_checkpoints import open_model, tokenizer_folder
 from imgdiff.core.errors import BackendError
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -50,10 +51,10 @@ class Family:
     def _load(self, folder: Path, dtype: torch.dtype) -> Any:
         from transformers import LlamaForCausalLM
 
-        return LlamaForCausalLM.from_pretrained(folder, dtype=dtype)
+        return open_model(LlamaForCausalLM, folder, dtype)
 
     def _open_tokenizer(self, folder: Path) -> Any:
-        return open_llama_tokenizer(folder)
+        return open_llama_tokenizer(tokenizer_folder(folder))
 
     @property
     def image_id(self) -> int:
@@ -122,7 +123,7 @@ class Llava(Family):
     def _load(self, folder: Path, dtype: torch.dtype) -> Any:
         from transformers import LlavaForConditionalGeneration
 
-        return LlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        return open_model(LlavaForConditionalGeneration, folder, dtype)
 
     @property
     def language(self) -> Any:
@@ -169,7 +170,7 @@ class LlavaNext(Llava):
     def _load(self, folder: Path, dtype: torch.dtype) -> Any:
         from transformers import LlavaNextForConditionalGeneration
 
-        return LlavaNextForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        return open_model(LlavaNextForConditionalGeneration, folder, dtype)
 
     def prompt(
         self, turns: Sequence[Exchange], image_tokens: Sequence[int], template: Template
@@ -261,7 +262,8 @@ def family_of(key: str, model: str, folder: Path) -> Opener:
 
 
 def _named(key: str, model: str, folder: Path) -> type[Family]:
-    require_files(key, model, folder, "config.json", "tokenizer_config.json")
+    require_files(key, model, folder, "config.json")
+    require_files(key, model, tokenizer_folder(folder), "tokenizer_config.json")
     family = FAMILIES[kind_of(key, model, folder, FAMILIES)]
     if issubclass(family, Llava) and not any((folder / n).is_file() for n in PROCESSOR_FILES):
         raise BackendError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Optional
 
-from imgdiff.backends.checkpoints import find
+from imgdiff.backends.checkpoints import find, refuse_random
 from imgdiff.backends.configs import ChatTemplate, Dtype, VlmConfig
 from imgdiff.backends.runtime import visible_gpus
 from imgdiff.core.errors import ConfigError
@@ -58,6 +58,7 @@ class ModelConfig:
 
     def asked(self) -> AskedConfig:
         """The backend's settings; ConfigError where there is no such checkpoint."""
+        refuse_random("model.path", self.path)
         if find(self.path) is None:
             raise ConfigError(
                 f"model.path={self.path}: no checkpoint there. Run `python -m imgdiff.train` first "

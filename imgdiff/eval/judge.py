@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from imgdiff.backends.checkpoints import find
+from imgdiff.backends.checkpoints import find, refuse_random
 from imgdiff.backends.configs import ChatTemplate, Dtype, VlmConfig
 from imgdiff.core.errors import ConfigError, DataError
 
@@ -219,6 +219,7 @@ class JudgeConfig:
         """
         if self.style is JudgeStyle.none:
             return None
+        refuse_random("judge.model", self.model)
         if find(self.model) is None:
             raise ConfigError(
                 f"judge.model={self.model}: no checkpoint there. Give a folder or a name that is "

@@ -8,13 +8,14 @@ import string
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgdiff.backends.checkpoints import Needed
+from imgdiff.backends.checkpoints import Needed, draws_weights
 from imgdiff.backends.composite import CompositeConfig
 from imgdiff.backends.configs import BlipConfig, ClipConfig, DescriberConfig, Dtype, FastSamConfig
 from imgdiff.backends.executors import LocalConfig, RayConfig
 from imgdiff.backends.inpainters import OpenCvInpaintConfig, SdxlInpaintConfig
 from imgdiff.backends.lexicon import LexiconConfig
 from imgdiff.backends.llm_editor import LlmEditorConfig, PromptProfile
+from imgdiff.backends.random_checkpoints import check_random, use_random_weights
 from imgdiff.backends.sdxl_p2p_config import SdxlP2pConfig
 from imgdiff.backends.token_alignment import PadMap
 from imgdiff.backends.world import RenderConfig, Vocabulary
@@ -46,6 +47,13 @@ class SentenceBy(str, enum.Enum):
 
     chat = "chat"  # the describer model, shown both images with the red box
     template = "template"  # a fixed form filled with the two contents
+
+
+class Checkpoints(str, enum.Enum):
+    """Where the published checkpoints come from."""
+
+    local = "local"  # from this machine
+    random = "random"  # from their configurations, with random weights: a dry run
 
 
 class StopAfter(str, enum.Enum):
@@ -80,10 +88,12 @@ class DescribeConfig:
 class PublishedConfig:
     """What a profile or preset sets for options that this run may not choose.
 
-    Read by editor=llm (`editor_prompt`), generator=sdxl_p2p (`pair_*`) and preset=paper.
+    Read by editor=llm (`editor_*`), generator=sdxl_p2p (`pair_*`) and preset=paper.
     """
 
     editor_prompt: PromptProfile = PromptProfile.paper
+    editor_checked: bool = True
+    editor_tokens: int = 128
     matcher: str = "Salesforce/blip-itm-large-coco"
     pair_model: str = "mini:sdxl"
     pair_dtype: Dtype = Dtype.float32
@@ -118,6 +128,7 @@ class SynthConfig:
     overwrite: bool = False  # replace an output folder that holds another run
     stop_after: StopAfter = StopAfter.export
     allow_new_images: bool = False  # in a multirun: rows may need image pairs of their own
+    checkpoints: Checkpoints = Checkpoints.local
     store_format: ImageFormat = ImageFormat.png
     executor: Any = "???"
     source: Any = "???"
@@ -160,6 +171,15 @@ class SynthConfig:
                 "that stored ones stay true; set it to 0"
             )
         self._check_source()
+        if self.checkpoints is Checkpoints.random:
+            use_random_weights(self._model_settings())
+            check_random(self.needed())
+        if self.downstream.asked and self.random_checkpoints():
+            raise ConfigError(
+                f"downstream.train={self.downstream.train!r} with random weights "
+                f"({self.random_checkpoints()[0].key}): a model trained on noise would be measured "
+                "as if it meant something; leave downstream out of a dry run"
+            )
         if self.rules.regions_from is RegionsFrom.truth:
             self._check_truth()
         elif self.describe.by is DescribeBy.truth:
@@ -215,6 +235,19 @@ class SynthConfig:
         """Whether what is removed are annotated objects, with the masks of their annotations."""
         return self.edit.removes and self.rules.regions_from is RegionsFrom.truth
 
+    def _model_settings(self) -> list[Any]:
+        """The parts of the settings that name a checkpoint."""
+        editor = self.editor.model if isinstance(self.editor, LlmEditorConfig) else self.editor
+        parts = (
+            editor, self.generator, self.inpainter, self.embedder, self.segmenter, self.matcher,
+            self.describer,
+        )  # fmt: skip
+        return [part for part in parts if hasattr(part, "model")]
+
+    def random_checkpoints(self) -> list[Needed]:
+        """The checkpoints that this run draws weights for; what it writes is noise if any."""
+        return [item for item in self.needed() if draws_weights(item.model)]
+
     def needed(self) -> list[Needed]:
         """Every checkpoint that this run may load."""
         wanted: list[Needed] = []
@@ -260,11 +293,11 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
 
 
 # Settings that cannot change the data set: two runs that differ only here are the same run. What
-# `published` changes is seen in the settings of the editor, the generator and the matcher.
+# `published` and `checkpoints` change is seen in the settings of the models.
 SPEED_ONLY = frozenset(
     {
-        "workers", "overwrite", "output_dir", "store_dir", "published", "allow_new_images",
-        "downstream", "executor",
+        "workers", "overwrite", "output_dir", "store_dir", "published", "checkpoints",
+        "allow_new_images", "downstream", "executor",
     }
 )  # fmt: skip
 

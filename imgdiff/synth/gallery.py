@@ -25,15 +25,20 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 
 def write_gallery(
-    path: Path, entries: Sequence[dict[str, Any]], store: Path, funnel: dict[str, Any]
+    path: Path,
+    entries: Sequence[dict[str, Any]],
+    store: Path,
+    funnel: dict[str, Any],
+    remark: str = "",
 ) -> None:
     """Write the page of `entries` (rows of `export.gallery_entries`) to `path`, atomically.
 
     Images are read from `store`; one that cannot be read is named in its card. `funnel` is
-    `Funnel.report()`. StoreError where `path` cannot be written.
+    `Funnel.report()`, `remark` stands at the top. StoreError where `path` cannot be written.
     """
     groups = _groups(entries, funnel)
     body = [
+        f"<p><strong>{escaped(remark)}</strong></p>" if remark else "",
         _top(funnel, groups),
         _filters(groups) if groups else "",
         "<main>",

@@ -16,6 +16,7 @@ from imgdiff.core.console import say
 from imgdiff.core.errors import ConfigError
 from imgdiff.core.files import not_written, read_json, write_json
 from imgdiff.synth.config import REMOVAL_ONLY, SPEED_ONLY, StopAfter, SynthConfig
+from imgdiff.synth.report import NOISE
 
 SOURCE_INDEX = "source.json"  # in the work folder: written when the whole source has been read
 LOCK = ".lock"
@@ -108,7 +109,7 @@ def already_done(output: Path, settings: dict[str, Any], *, overwrite: bool) -> 
             )
         for name in ("dataset", "work"):
             shutil.rmtree(output / name, ignore_errors=True)
-    write_json(manifest, {"complete": False, "settings": settings, "imgdiff": __version__})
+    write_json(manifest, _record(settings, complete=False))
     return False
 
 
@@ -116,17 +117,15 @@ def complete(
     output: Path, settings: dict[str, Any], *, minutes: float, models_loaded: list[str]
 ) -> None:
     """Mark the folder's run as whole and drop its work in progress."""
-    write_json(
-        output / "run.json",
-        {
-            "complete": True,
-            "settings": settings,
-            "imgdiff": __version__,
-            "minutes": round(minutes, 3),
-            "models_loaded": models_loaded,
-        },
-    )
+    effort = {"minutes": round(minutes, 3), "models_loaded": models_loaded}
+    write_json(output / "run.json", _record(settings, complete=True) | effort)
     shutil.rmtree(output / "work", ignore_errors=True)
+
+
+def _record(settings: dict[str, Any], *, complete: bool) -> dict[str, Any]:
+    record = {"complete": complete, "settings": settings, "imgdiff": __version__}
+    noise = any(content.startswith("random-") for content in settings["checkpoints"].values())
+    return record | ({"noise": NOISE} if noise else {})
 
 
 def differences(held: Any, wanted: Any, key: str = "") -> list[str]:

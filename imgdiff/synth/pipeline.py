@@ -15,6 +15,7 @@ from imgdiff.launch import in_multirun
 from imgdiff.synth.audit import audit_report
 from imgdiff.synth.config import StopAfter, SynthConfig
 from imgdiff.synth.downstream import check_downstream, follow
+from imgdiff.synth.dry_run import prepare
 from imgdiff.synth.export import assemble, chosen_entries, chunked
 from imgdiff.synth.funnel import Decision
 from imgdiff.synth.manifest import (
@@ -25,7 +26,7 @@ from imgdiff.synth.manifest import (
     sole_run,
     whole_settings,
 )
-from imgdiff.synth.report import FIGURES, write_card, write_gallery
+from imgdiff.synth.report import FIGURES, noise_mark, write_card, write_gallery
 from imgdiff.synth.run_profile import profile_table
 from imgdiff.synth.selection import RegionsFrom
 from imgdiff.synth.sources import Unit, captions
@@ -40,7 +41,7 @@ def run(config: SynthConfig) -> None:
     """Make the data set of `config` in `config.output_dir`; resumes, or says it is already there.
 
     Raises ConfigError for an output folder of another run and BackendError for absent checkpoints,
-    both before any work.
+    both before any work. A dry run (random weights) says at both ends that it makes noise.
     """
     output = Path(config.output_dir)
     check_inputs(config)
@@ -87,7 +88,10 @@ def layout_of(config: SynthConfig) -> Layout:
 
 
 def check_inputs(config: SynthConfig) -> None:
-    """One error for all that is absent: checkpoints, and paths that were never set."""
+    """One error for all that is absent: checkpoints, and paths that were never set.
+
+    Says that a dry run is one, and raises BackendError where memory is too little for it.
+    """
     check_downstream(config.downstream)
     unset = config.source.unset()
     try:
@@ -96,6 +100,7 @@ def check_inputs(config: SynthConfig) -> None:
         raise BackendError(f"{error}\nAlso {unset}" if unset else str(error)) from None
     if unset:
         raise ConfigError(unset)
+    prepare(config)
 
 
 def write_shards(config: SynthConfig, layout: Layout) -> tuple[int, int]:
@@ -128,7 +133,8 @@ def finish(config: SynthConfig, layout: Layout, parts: list[Path]) -> None:
     assemble(parts, layout.output, embed_images=embed, edit=config.edit)
     report, audited = write_decision(config, decision)
     write_card(layout.dataset / "README.md", run_settings(config), report, audited)
-    write_gallery(layout.output / "gallery.html", gallery, layout.store, report)
+    remark = report.get("noise", "")
+    write_gallery(layout.output / "gallery.html", gallery, layout.store, report, remark)
 
 
 def write_decision(
@@ -136,9 +142,10 @@ def write_decision(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write funnel.json and audit.json, and return them."""
     output = Path(config.output_dir)
-    funnel = decision.funnel.report(config.stop_after, config.edit)
+    mark = noise_mark(item.model for item in config.needed())
+    funnel = mark | decision.funnel.report(config.stop_after, config.edit)
     by_record = config.rules.regions_from is RegionsFrom.truth
-    audit = audit_report(decision.audit, by_construction=by_record, edit=config.edit)
+    audit = mark | audit_report(decision.audit, by_construction=by_record, edit=config.edit)
     write_json(output / "funnel.json", funnel)
     write_json(output / "audit.json", audit)
     return funnel, audit
@@ -168,3 +175,5 @@ def _show(output: Path) -> None:
     if (output / PROFILE).exists():
         show_table("Profile", *profile_table(read_json(output / PROFILE)))
     say(f"{funnel['samples']} samples from {funnel['pairs_with_samples']} pairs")
+    if "noise" in funnel:
+        say(funnel["noise"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from imgdiff.backends.checkpoints import MINI_PREFIX
+from imgdiff.backends.checkpoints import MINI_PREFIX, draws_weights
 from imgdiff.core.files import write_text
 from imgdiff.synth.gallery import write_gallery
 
@@ -28,7 +28,7 @@ _GENERATORS = (
     ("model", "drawn by `{model}`"),
 )
 _EDITORS = (
-    ("model", "the language model `{model}`"),
+    ("model", "the language model `{model[model]}`"),
     ("", "a lexicon: one object name is replaced by another of its kind"),
 )
 _ROLES = (
@@ -41,6 +41,10 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 _INPAINTERS = (
     ("prompt", '`{model}`, told "{prompt}"'),
     ("", "patches copied from around the hole"),
+)
+NOISE = (
+    "NOISE: models with random weights make this data set in a dry run. It shows that a run of "
+    "this size works, and teaches nothing; do not train on it or pass it on."
 )
 FIGURES = (
     "box_precision", "changed_pair_recall", "region_name_accuracy", "difference_accuracy",
@@ -95,11 +99,14 @@ def _front_matter(settings: dict[str, Any], funnel: dict[str, Any]) -> str:
     licence = ["license: apache-2.0"] if _free(settings) else ["license: other"]
     if not _free(settings):
         licence.append("license_name: that-of-its-sources-and-models")
+    noise = noise_mark(model for *_, model in _models(settings))
+    name = "Noise of a dry run (image differences)" if noise else "Image differences"
+    tags = ["- noise"] if noise else ["- image-difference", "- instruction-tuning", "- synthetic"]
     return "\n".join(
         (
-            "---", "pretty_name: Image differences", *licence, "language:", "- en",
+            "---", f"pretty_name: {name}", *licence, "language:", "- en",
             "task_categories:", "- image-to-text", "- visual-question-answering",
-            "tags:", "- image-difference", "- instruction-tuning", "- synthetic",
+            "tags:", *tags,
             "size_categories:", f"- {size}", "configs:", "- config_name: default", "  data_files:",
             "  - split: train", "    path: img_diff.parquet", "---",
         )
@@ -110,6 +117,8 @@ def _opening(settings: dict[str, Any], funnel: dict[str, Any]) -> str:
     counts = f"{funnel['samples']:,} samples from {funnel['pairs_with_samples']:,} image pairs."
     if settings["stop_after"] != "export":
         counts = f"This run stopped after the stage `{settings['stop_after']}`; it has no samples."
+    if noise_mark(model for *_, model in _models(settings)):
+        return f"# Noise of a dry run\n\n**{NOISE}**\n\n{counts}"
     return (
         "# Image differences\n\n"
         "Instruction data that teaches a multimodal model to see what differs between two similar "
@@ -135,7 +144,7 @@ def _models(settings: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(role, purpose, checkpoint) of every model that the run may have used."""
     found = []
     if _uses_captions(settings) and "model" in settings["editor"]:
-        found.append(("editor", "edits captions", settings["editor"]["model"]))
+        found.append(("editor", "edits captions", settings["editor"]["model"]["model"]))
     if "model" in settings["generator"]:
         found.append(("generator", "draws images", settings["generator"]["model"]))
     if settings["stop_after"] == "export":
@@ -292,6 +301,11 @@ def _loading(settings: dict[str, Any]) -> str:
         f"With LLaVA's trainer, which reads the JSON and the image files:\n\n"
         f"{_fenced(shell, 'bash')}"
     )
+
+
+def noise_mark(models: Iterable[str]) -> dict[str, str]:
+    """What a record says where one of its models has random weights; else nothing."""
+    return {"noise": NOISE} if any(map(draws_weights, models)) else {}
 
 
 def _free(settings: dict[str, Any]) -> bool:

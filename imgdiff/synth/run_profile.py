@@ -11,6 +11,7 @@ from typing import Any
 from imgdiff.backends.runtime import peak_memory, reset_peak_memory
 
 MIB = 2**20
+FAST = 10  # items a second that are told to a tenth; slower ones to three digits
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class StageCost:
     items: int = 0  # that reached the stage
     model_calls: int = 0  # inputs that a model was asked about; what the store holds is not asked
     seconds: float = 0.0  # of all processes together, loading of models included
+    loading_seconds: float = 0.0  # of them, until the weights were there
     peak_mb: float = 0.0  # MiB of one process while the stage ran
     peak_gpu_mb: float = 0.0  # MiB of GPU memory while the stage ran; 0 on a CPU
 
@@ -29,6 +31,7 @@ class StageCost:
         self.items += other.items
         self.model_calls += other.model_calls
         self.seconds = round(self.seconds + other.seconds, 3)
+        self.loading_seconds = round(self.loading_seconds + other.loading_seconds, 3)
         self.peak_mb = max(self.peak_mb, other.peak_mb)
         self.peak_gpu_mb = max(self.peak_gpu_mb, other.peak_gpu_mb)
 
@@ -61,6 +64,15 @@ class RunProfile:
         if self._running is not None:
             self._running.model_calls += count
 
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Measure what runs inside as the loading of a model that the running stage waits for."""
+        clock = time.monotonic()
+        yield
+        if self._running is not None:
+            seconds = self._running.loading_seconds + time.monotonic() - clock
+            self._running.loading_seconds = round(seconds, 3)
+
     def _add(self, cost: StageCost) -> None:
         self._costs.setdefault(cost.stage, StageCost(stage=cost.stage)).add(cost)
 
@@ -75,14 +87,19 @@ class RunProfile:
 
 
 def profile_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines for people; the column of GPU memory only where one was used."""
+    """Header and lines for people; the column of GPU memory only where one was used.
+
+    Items per second are those without loading.
+    """
+    rows = [asdict(StageCost(**row)) for row in rows]
     names = [field.name for field in fields(StageCost)]
     if not any(row["peak_gpu_mb"] for row in rows):
         names.remove("peak_gpu_mb")
-    shown = {"seconds": ".1f", "peak_mb": ",.0f", "peak_gpu_mb": ",.0f"}
+    shown = {"seconds": ".1f", "loading_seconds": ".1f", "peak_mb": ",.0f", "peak_gpu_mb": ",.0f"}
     lines = []
     for row in rows:
-        rate = row["items"] / row["seconds"] if row["seconds"] > 0 else 0.0
+        seconds = row["seconds"] - row["loading_seconds"]
+        rate = row["items"] / seconds if seconds > 0 else 0.0
         cells = [format(row[name], shown.get(name, ",")) for name in names[1:]]
-        lines.append([row["stage"], *cells, f"{rate:,.1f}"])
+        lines.append([row["stage"], *cells, format(rate, ",.1f" if rate >= FAST else ".3g")])
     return [*(name.replace("_", " ") for name in names), "items/s"], lines

@@ -87,7 +87,8 @@ class Backends:
             if role in self._learned:
                 limit_torch_threads()
                 self.loaded.append(role)
-            entered = self._stack.enter_context(self._handle(role))
+            with self.profile.loading():
+                entered = self._stack.enter_context(self._handle(role))
             self._resident = (role, entered)
         return self._resident[1]
 

@@ -12,7 +12,14 @@ from torch import nn
 from imgdiff.backends.adapters import holds_adapters
 from imgdiff.backends.chat_templates import TEMPLATES
 from imgdiff.backends.checkpoint_kind import Kind, kind_of
-from imgdiff.backends.checkpoints import Needed, content_identity, find, locate, require
+from imgdiff.backends.checkpoints import (
+    Needed,
+    content_identity,
+    find,
+    locate,
+    refuse_random,
+    require,
+)
 from imgdiff.backends.loading import loading
 from imgdiff.backends.readers import LlavaReader, Reader
 from imgdiff.backends.segment_attention import attend_by_segment
@@ -52,11 +59,12 @@ def find_base(config: ModelConfig, cache: Path, *, needs_weights: bool = True) -
     """The base checkpoint of a run; an assembled one is put together in `cache` the first time.
 
     BackendError where it is missing, holds no weights (where those are needed), or is of another
-    architecture.
+    architecture; ConfigError for random weights.
     """
     if config.assembly.wanted:
         folder = _assembled(config.assembly, cache)
     else:
+        refuse_random(KEY, config.path)
         if needs_weights or find(config.path) is None:
             require([Needed(key=KEY, model=config.path, size=config.size)])
         folder = locate(KEY, config.path)
@@ -80,6 +88,8 @@ def _assembled(config: AssemblyConfig, cache: Path) -> Path:
 
     keys = ("language", "vision", "projector")
     names = {f"model.assembly.{key}": str(getattr(config, key)) for key in keys}
+    for key, name in names.items():
+        refuse_random(key, name)
     require(
         Needed(key=key, model=name, size=size)
         for (key, name), size in zip(names.items(), ("13 GB", "1.7 GB", "0.04 GB"), strict=True)

@@ -55,6 +55,10 @@ def test_settings_are_typed() -> None:
         (lambda: EditConfig(prompt=" "), r"benchmark\.prompt is empty"),
         (lambda: ModelConfig(max_new_tokens=0), r"model\.max_new_tokens=0"),
         (lambda: ModelConfig(path="gone").asked(), r"model\.path=gone.*python -m imgdiff\.train"),
+        (
+            lambda: ModelConfig(path="random:llava-hf/llava-v1.6-vicuna-13b-hf").asked(),
+            r"model\.path=random:.* dry runs of `python -m imgdiff\.synth`",
+        ),
         (lambda: EvalConfig(benchmark=MmvpConfig(), processes=0), "processes=0"),
         (lambda: EvalConfig(benchmark=SpotConfig(), seed=-1), "seed=-1: must be 0 or more"),
         (lambda: ReportConfig(image_px=-1), r"report\.image_px=-1"),

@@ -273,6 +273,10 @@ def test_settings_are_refused_with_a_reason() -> None:
         JudgeConfig(style=JudgeStyle.letter, model=" ")
     with pytest.raises(ConfigError, match=r"judge\.model=gone: no checkpoint there"):
         JudgeConfig(style=JudgeStyle.letter, model="gone").asked()
+    with pytest.raises(
+        ConfigError, match=r"judge\.model=random:lmsys/.*random weights are for dry"
+    ):
+        JudgeConfig(style=JudgeStyle.letter, model="random:lmsys/vicuna-13b-v1.5").asked()
 
 
 def test_the_identity_names_the_template(vicuna: Path) -> None:

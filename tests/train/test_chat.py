@@ -114,6 +114,10 @@ def test_what_cannot_be_asked_is_explained(
         ({"question": " "}, r"question is empty"),
         ({"question": "x", "max_new_tokens": 0}, r"max_new_tokens=0"),
         ({}, r"question is not set, and there is no terminal"),
+        (
+            {"checkpoint": "random:llava-hf/llava-v1.6-vicuna-13b-hf", "question": "x"},
+            r"checkpoint=random:.*random weights are for dry runs",
+        ),
         ({"checkpoint": "nowhere", "question": "x"}, r"checkpoint=nowhere.*imgdiff\.train"),
     ],
 )

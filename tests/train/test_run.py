@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from imgdiff.core.errors import BackendError, ConfigError, DataError, StoreError
-from imgdiff.train.config import ModelConfig, Precision
+from imgdiff.train.config import AssemblyConfig, ModelConfig, Precision
 from imgdiff.train.run import run
 
 WEIGHTS = "model.safetensors"
@@ -123,6 +123,19 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
     with pytest.raises(BackendError, match=r"holds adapters, not a model\. Merge them first"):
         run(config)
     assert not Path(config.output_dir).exists()
+
+
+def test_random_weights_are_not_trained_from(settings: Callable[..., Any]) -> None:
+    name = "random:llava-hf/llava-v1.6-vicuna-13b-hf"
+    assembly = AssemblyConfig(language="random:lmsys/vicuna-13b-v1.5", vision="x", projector="y")
+    for model, key in (
+        (ModelConfig(path=name), r"model\.path"),
+        (ModelConfig(assembly=assembly), r"model\.assembly\.language"),
+    ):
+        config = settings(model=model)
+        with pytest.raises(ConfigError, match=rf"{key}=random:.*Name a trained checkpoint"):
+            run(config)
+        assert not Path(config.output_dir).exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(
