@@ -137,9 +137,7 @@ def _top(funnel: dict[str, Any], groups: Sequence[_Group]) -> str:
         )
     )
     places = {(group.level, group.verdict): group.place for group in groups}
-    charts = funnel_charts(
-        funnel, lambda level, *fell: places.get((level, _verdict(level, *fell)))
-    )
+    charts = funnel_charts(funnel, lambda level, *fell: places.get((level, _verdict(level, *fell))))
     return f'<header class="top"><h1>{TITLE}</h1>\n{figures}\n{charts}</header>'
 
 
