@@ -116,9 +116,7 @@ def _y(height: float, highest: float) -> float:
     return round(BOTTOM - (BOTTOM - TOP) * height / highest, 2)
 
 
-def _filled(
-    bars: Bars, heights: Sequence[float], highest: float, scale: _Scale
-) -> Iterator[str]:
+def _filled(bars: Bars, heights: Sequence[float], highest: float, scale: _Scale) -> Iterator[str]:
     for count, height, low, high in zip(
         bars.counts, heights, bars.edges, bars.edges[1:], strict=False
     ):
@@ -133,9 +131,7 @@ def _filled(
             )
 
 
-def _line(
-    edges: Sequence[float], heights: Sequence[float], highest: float, scale: _Scale
-) -> str:
+def _line(edges: Sequence[float], heights: Sequence[float], highest: float, scale: _Scale) -> str:
     steps = [
         f"L{scale.at(low):g},{_y(height, highest):g} L{scale.at(high):g},{_y(height, highest):g}"
         for height, low, high in zip(heights, edges, edges[1:], strict=False)

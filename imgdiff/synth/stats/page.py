@@ -74,7 +74,8 @@ def _head(stats: Stats) -> str:
 
 def drawn(run: Run) -> int:
     """How many pairs have images: what the stage that generates let through."""
-    return next((int(step["out"]) for step in run.funnel["items"] if step["stage"] == "generate"), 0)
+    steps = run.funnel["items"]
+    return next((int(step["out"]) for step in steps if step["stage"] == "generate"), 0)
 
 
 def facts_of(run: Run) -> list[tuple[str, str]]:

@@ -150,10 +150,10 @@ def _score_panel(run: Run, counts: ScoreCounts) -> str:
 
 def _remarks(counts: ScoreCounts) -> list[str]:
     kind, said = counts.kind, []
-    if kind.combine is Combine.either:
-        said.append(f"The better of both sides counts (<code>{kind.setting}_combine: either</code>).")
-    elif kind.combine is Combine.both:
-        said.append(f"The worse of both sides counts (<code>{kind.setting}_combine: both</code>).")
+    if kind.combine is not None:
+        which = "better" if kind.combine is Combine.either else "worse"
+        rule = f"<code>{escaped(kind.setting)}_combine: {kind.combine.value}</code>"
+        said.append(f"The {which} of both sides counts ({rule}).")
     if kind.digits is not None:
         said.append(f"Rounded to {kind.digits} decimals first.")
     beyond = counts.histogram.below + counts.histogram.above
@@ -180,9 +180,7 @@ def sentence_section(stats: Stats) -> str:
         held += [
             _length_panel(stats.run, "Difference sentences", "sentences", stats.sentence_words),
         ]
-    held.append(
-        _length_panel(stats.run, "Descriptions", "descriptions", stats.description_words)
-    )
+    held.append(_length_panel(stats.run, "Descriptions", "descriptions", stats.description_words))
     if stats.run.edit.removes:
         held.append(_answer_panel(stats))
     frequent = _frequent(sentences) if sentences is not None else ""
@@ -284,7 +282,7 @@ def _group(group: Group) -> str:
     said = " \u2192 ".join(f'<span dir="auto">{escaped(cut(part))}</span>' for part in group.parts)
     more = ", \u2026" if group.number > len(group.ids) else ""
     ids = ", ".join(map(escaped, group.ids))
-    return f'<li><b>{group.number:,}\u00d7</b> {said}<small>{ids}{more}</small></li>'
+    return f"<li><b>{group.number:,}\u00d7</b> {said}<small>{ids}{more}</small></li>"
 
 
 def cut(text: str | None) -> str:
