@@ -19,7 +19,8 @@ from imgdiff.synth.stats.names import (
     first_name,
     replaced_names,
 )
-from imgdiff.synth.stats.reading import BATCH_ROWS, Batch, Run, batches
+from imgdiff.synth.stats.nearest import Looks, Nearest
+from imgdiff.synth.stats.reading import BATCH_ROWS, Batch, Run, absent_columns, batches
 from imgdiff.synth.stats.repeats import (
     PAIR_KINDS,
     SENTENCES,
@@ -32,10 +33,10 @@ from imgdiff.synth.stats.scores import ScoreCounts, score_kinds
 IMAGE_IDS = ("image_id_0", "image_id_1")
 PAIR_COLUMNS = (
     "id", "caption_0", "caption_1", "nouns_0", "nouns_1", *IMAGE_IDS, "width", "height",
-    "image_similarity", "kept",
+    "image_0", "look_0", "image_similarity", "kept",
 )  # fmt: skip
 REGION_COLUMNS = (
-    "pair_id", *CORNERS, "crop_similarity", "match_0", "match_1", "content_similarity",
+    "id", "pair_id", *CORNERS, "crop_similarity", "match_0", "match_1", "content_similarity",
     "content_match_0", "content_match_1", "content_0", "content_1", "sentence", "kept",
 )  # fmt: skip
 REMOVAL_COLUMNS = (
@@ -69,12 +70,16 @@ class Stats:
     description_words: Histogram
     answers: dict[str, int]  # letters of removal questions
     repeats: tuple[Repeats, ...]
-    same_images: int | None  # pairs whose two images have equal pixels; None: not on record
+    same_images: int  # pairs whose two images have equal pixels
+    nearest: Nearest | None  # left images that look alike; None: not on record
+    absent: frozenset[str]  # `table.column` of columns that the files lack
 
 
 def gather(run: Run, lists: tuple[NameList, ...] = (), rows: int = BATCH_ROWS) -> Stats:
     """Read the tables of a run, `rows` at a time; no result depends on `rows`."""
     gathering = _Gathering(run)
+    for table, columns in _read_by(run).items():
+        gathering.absent |= {f"{table}.{name}" for name in absent_columns(run, table, columns)}
     for batch in batches(run, "pairs", PAIR_COLUMNS, rows):
         gathering.add_pairs(batch)
     for batch in batches(run, "regions", REGION_COLUMNS, rows) if run.edit.replaces else ():
@@ -82,6 +87,14 @@ def gather(run: Run, lists: tuple[NameList, ...] = (), rows: int = BATCH_ROWS) -
     for batch in batches(run, "removals", REMOVAL_COLUMNS, rows) if run.edit.removes else ():
         gathering.add_removals(batch)
     return gathering.result(lists, rows)
+
+
+def _read_by(run: Run) -> dict[str, tuple[str, ...]]:
+    """The tables that a run of this kind has, and the columns that are read of each."""
+    tables: dict[str, tuple[str, ...]] = {"pairs": PAIR_COLUMNS}
+    tables |= {"regions": REGION_COLUMNS} if run.edit.replaces else {}
+    tables |= {"removals": REMOVAL_COLUMNS} if run.edit.removes else {}
+    return tables
 
 
 def _of_data_set(run: Run, batch: Batch) -> Bool[np.ndarray, " N"]:
@@ -107,18 +120,23 @@ class _Gathering:
             for kind in PAIR_KINDS
         ]
         self.sentences = RepeatCounts(kind=SENTENCES, taking=lambda batch: batch.flags("kept"))
-        self.same_images: int | None = None
+        self.same_images = 0
+        self.looks = Looks()
+        self.absent: set[str] = set()
 
     def add_pairs(self, batch: Batch) -> None:
         self.frames.add(batch)
+        self.looks.add(batch)
         self._add_scores("pairs", batch)
         for counts in self.pair_repeats:
             counts.add(batch)
-        if all(map(batch.has, IMAGE_IDS)):
-            taking = _of_data_set(self.run, batch)
-            columns = [batch.values(name, taking) for name in (*IMAGE_IDS, "caption_1")]
-            same = sum(a == b and bool(said) for a, b, said in zip(*columns, strict=True) if a)
-            self.same_images = (self.same_images or 0) + same
+        taking = _of_data_set(self.run, batch)
+        columns = [batch.values(name, taking) for name in (*IMAGE_IDS, "caption_1")]
+        rows = zip(*columns, strict=True)
+        self.same_images += sum(left == right and bool(said) for left, right, said in rows if left)
+        self._add_names(batch)
+
+    def _add_names(self, batch: Batch) -> None:
         texts = [batch.values(f"{name}_{side}") for name in ("caption", "nouns") for side in (0, 1)]
         rows = zip(*texts, batch.flags("kept"), strict=True)
         for left, right, left_nouns, right_nouns, kept in rows:
@@ -133,7 +151,7 @@ class _Gathering:
         kept = batch.flags("kept")
         self.kept["replace"] += int(kept.sum())
         self._add_scores("regions", batch)
-        self.boxes["regions"].add(batch, kept, self.frames)
+        self._add_boxes("regions", batch)
         contents = [batch.values(name, kept) for name in ("content_0", "content_1")]
         for both in zip(*contents, strict=True):
             self.described.add(*(_first_names(content) for content in both))
@@ -144,12 +162,17 @@ class _Gathering:
         kept = batch.flags("kept")
         self.kept["remove"] += int(kept.sum())
         self._add_scores("removals", batch)
-        self.boxes["removals"].add(batch, kept, self.frames)
+        self._add_boxes("removals", batch)
         contents = batch.values("content", kept)
         for content in contents:
             self.removed.add(_first_names(content))
         self.description_words.add(_lengths(contents))
         self.answers.update(answer or "none" for answer in batch.values("answer", kept))
+
+    def _add_boxes(self, table: str, batch: Batch) -> None:
+        needed = {f"{table}.{name}" for name in ("pair_id", *CORNERS)}
+        if not self.absent & (needed | {"pairs.id", "pairs.width", "pairs.height"}):
+            self.boxes[table].add(batch, batch.flags("kept"), self.frames)
 
     def _add_scores(self, table: str, batch: Batch) -> None:
         for counts in self.scores:
@@ -181,6 +204,8 @@ class _Gathering:
             answers=dict(sorted(self.answers.items())),
             repeats=tuple(repeats),
             same_images=self.same_images,
+            nearest=self.looks.nearest(self.run, rows),
+            absent=frozenset(self.absent),
         )
 
     def _tables_of_names(self) -> tuple[NameCounts, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from imgdiff.synth.page_parts import escaped
 
 DASH = "\u2013"
+LONGEST = 240  # characters of a text that is shown
 
 
 def percent(part: float, whole: float) -> str:
@@ -21,6 +22,12 @@ def counted(number: int, thing: str) -> str:
         head, _, rest = thing.partition(" ")
         name = " ".join(part for part in (head.removesuffix("s"), rest) if part)
     return f"{number:,} {name}"
+
+
+def cut(text: str | None) -> str:
+    """A text of any length as one that fits."""
+    held = text or ""
+    return held if len(held) <= LONGEST else f"{held[: LONGEST - 1]}\u2026"
 
 
 def section(place: str, title: str, about: str, *parts: str) -> str:

@@ -117,9 +117,20 @@ def _source(stats: Stats, counts: NameCounts) -> str:
 _NO_PAIR = "No pair has exactly one name on each side."
 
 
+_CAPTIONS = ("pairs.caption_0", "pairs.caption_1")
+_COLUMNS = {
+    "edited": _CAPTIONS,
+    "exported": (*_CAPTIONS, "pairs.kept"),
+    "described": ("regions.content_0", "regions.content_1", "regions.kept"),
+    "removed": ("removals.content", "removals.kept"),
+}
+
+
 def _no_names(stats: Stats, counts: NameCounts) -> str:
     if counts.looked_at:
         return "None of them names an object that is known."
+    if stats.absent.intersection(_COLUMNS[counts.key]):
+        return no_data(stats, "names", *_COLUMNS[counts.key])
     if counts.key in ("edited", "exported") and stats.run.samples:
         return "Captions of this run were not edited: annotated objects of photos were removed."
-    return no_data(stats.run, "names")
+    return no_data(stats, "names")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from imgdiff.core.files import write_text
 from imgdiff.synth.page_parts import entered, escaped, funnel_charts, tiles, whole_page
 from imgdiff.synth.report import parts_of, public_settings
-from imgdiff.synth.stats.gather import Stats
+from imgdiff.synth.stats.gather import Stats, gather
 from imgdiff.synth.stats.markup import section
 from imgdiff.synth.stats.name_section import name_section
+from imgdiff.synth.stats.names import NameList
+from imgdiff.synth.stats.nearest import nearest_panel
 from imgdiff.synth.stats.profiles import preset_of, profile_of
-from imgdiff.synth.stats.reading import Run
+from imgdiff.synth.stats.reading import Run, open_run
 from imgdiff.synth.stats.sections import (
+    absent_text,
     box_section,
     repeat_section,
     score_section,
@@ -19,14 +23,32 @@ from imgdiff.synth.stats.sections import (
 )
 
 TITLE = "Pictures of the data"
+FILE = "stats.html"
+_MAKES = {
+    "replace": "replaced objects",
+    "remove": "removed objects",
+    "both": "replaced objects and removed ones",
+}
 PLACES = (
     ("names", "Names"), ("boxes", "Boxes"), ("scores", "Scores"), ("funnel", "Funnel"),
     ("repeats", "Duplicates"), ("sentences", "Sentences"),
 )  # fmt: skip
 
 
-def page(stats: Stats, nearest: str = "") -> str:
-    """The HTML text; `nearest` is the panel of what a model found alike."""
+def write_stats(
+    output: Path, store: Path | None, lists: tuple[NameList, ...] = (), *, finished: bool = True
+) -> None:
+    """Write `stats.html` of the run in `output`, whose images are in `store` (None: unknown).
+
+    `lists` are names whose coverage is told; `finished=False` is for the run itself. DataError
+    where there is no run, or its files cannot be read.
+    """
+    stats = gather(open_run(output, finished=finished), lists)
+    write_text(output / FILE, page(stats, store))
+
+
+def page(stats: Stats, store: Path | None = None) -> str:
+    """The HTML text; pictures are taken from `store`."""
     style = (Path(__file__).parent / "stats.css").read_text(encoding="utf-8")
     funnel = section(
         "funnel",
@@ -37,14 +59,14 @@ def page(stats: Stats, nearest: str = "") -> str:
     body = [
         _head(stats),
         "<main>",
+        _remarks(stats),
         name_section(stats),
         box_section(stats),
         score_section(stats),
         funnel,
-        repeat_section(stats, nearest),
+        repeat_section(stats, nearest_panel(stats.nearest, store)),
         sentence_section(stats),
-        "<footer>The numbers behind the pictures are in stats.json. Pictures of single pairs are "
-        "in gallery.html.</footer></main>",
+        "<footer>Pictures of single pairs are in gallery.html.</footer></main>",
     ]
     return whole_page(TITLE, style, "\n".join(body))
 
@@ -72,6 +94,19 @@ def _head(stats: Stats) -> str:
     )
 
 
+def _remarks(stats: Stats) -> str:
+    """What the reader must know first: that there is nothing, or not all there should be."""
+    said = []
+    if stats.absent:
+        named = escaped(absent_text(sorted(stats.absent)))
+        said.append(f"{named}: another version of imgdiff wrote it. Make the run again to see all.")
+    if not stats.caption_pairs and not stats.run.edit.removes:
+        said.append("No caption of this run was edited.")
+    if not stats.run.samples:
+        said.append("This run has no sample, so all its pairs are shown.")
+    return "\n".join(f'<p class="remark">{text}</p>' for text in said)
+
+
 def drawn(run: Run) -> int:
     """How many pairs have images: what the stage that generates let through."""
     steps = run.funnel["items"]
@@ -81,7 +116,7 @@ def drawn(run: Run) -> int:
 def facts_of(run: Run) -> list[tuple[str, str]]:
     """What the data was made with, in words; paths are cut to their last name."""
     settings = public_settings(run.settings)
-    facts = [("makes", run.edit.value)]
+    facts = [("shows", _MAKES[run.edit.value])]
     if settings.get("stop_after", "export") != "export":
         facts.append(("stopped after", str(settings["stop_after"])))
     facts += [(name, phrase.replace("`", "")) for name, phrase in parts_of(settings)]

@@ -21,8 +21,6 @@ from imgdiff.synth.removal_export import REMOVAL_SCHEMA
 
 BATCH_ROWS = 16_384
 SCHEMAS = {"pairs": PAIR_SCHEMA, "regions": REGION_SCHEMA, "removals": REMOVAL_SCHEMA}
-# Absent from the files of older runs; their batches say so.
-LATER_COLUMNS = frozenset({"image_id_0", "image_id_1"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,17 +79,18 @@ def open_run(folder: Path, *, finished: bool = True) -> Run:
 
 
 class Batch:
-    """Some rows of a table."""
+    """Some rows of a table. Columns that its file lacks read as if nothing stood in them."""
 
-    def __init__(self, rows: pa.RecordBatch) -> None:
+    def __init__(self, rows: pa.RecordBatch, absent: Sequence[str] = ()) -> None:
         self._rows = rows
+        self._absent = frozenset(absent)
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
 
     def has(self, name: str) -> bool:
-        """Whether the run that wrote the file knew this column."""
-        return name in self._rows.schema.names
+        """Whether the file has this column."""
+        return name not in self._absent
 
     def numbers(self, name: str) -> Float64[np.ndarray, " N"]:
         """A column of numbers; NaN where there is none."""
@@ -147,7 +146,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Consecutive rows of a table, of which only `columns` are read.
 
-    DataError for a file that is absent, damaged, or has other columns.
+    Columns that the file lacks are empty. DataError for a file that is absent or damaged, or whose
+    columns have other types.
     """
     path = run.path(table)
     if not path.is_file():
@@ -158,21 +158,36 @@ def batches(
         # pre_buffer would keep all that was ever read.
         with pq.ParquetFile(path, read_dictionary=coded, pre_buffer=False) as file:
             wanted = _checked(path, file.schema_arrow, SCHEMAS[table], columns)
+            absent = [name for name in columns if name not in wanted]
             for held in file.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
-                yield Batch(held)
+                yield Batch(_with_nulls(held, SCHEMAS[table], absent), absent)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Make the run again.") from None
 
 
+def absent_columns(run: Run, table: str, columns: Sequence[str]) -> list[str]:
+    """Those of `columns` that the file of a table lacks; DataError where it cannot be read."""
+    path = run.path(table)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Make the run again, or copy its whole folder.")
+    try:
+        names = pq.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Make the run again.") from None
+    return [name for name in columns if name not in names]
+
+
+def _with_nulls(rows: pa.RecordBatch, known: pa.Schema, absent: Sequence[str]) -> pa.RecordBatch:
+    for name in absent:
+        kind = known.field(name).type
+        rows = rows.append_column(name, pa.nulls(len(rows), kind))
+    return rows
+
+
 def _checked(path: Path, found: pa.Schema, known: pa.Schema, columns: Sequence[str]) -> list[str]:
-    """The columns to read; later ones may be absent."""
-    wanted = [name for name in columns if name in found.names or name not in LATER_COLUMNS]
+    """Those of the columns that are there; DataError where one is of another type."""
+    wanted = [name for name in columns if name in found.names]
     for name in wanted:
-        if name not in found.names:
-            raise DataError(
-                f"{path}: has no column {name}; another version of imgdiff wrote it. Make the run "
-                "again."
-            )
         held = found.field(name).type
         if pa.types.is_dictionary(held):
             held = held.value_type

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from imgdiff.synth.page_parts import escaped
 from imgdiff.synth.selection import Combine, Interval
 from imgdiff.synth.stats import charts
-from imgdiff.synth.stats.boxes import BoxCounts
+from imgdiff.synth.stats.boxes import CORNERS, BoxCounts
 from imgdiff.synth.stats.charts import Look, histogram, threshold_places
 from imgdiff.synth.stats.gather import Stats
 from imgdiff.synth.stats.histogram import Histogram, bars_of
 from imgdiff.synth.stats.markup import (
     counted,
+    cut,
     legend,
     note,
     nothing,
@@ -22,20 +23,30 @@ from imgdiff.synth.stats.markup import (
     section,
     table,
 )
-from imgdiff.synth.stats.reading import Run
 from imgdiff.synth.stats.repeats import Group, Repeats
-from imgdiff.synth.stats.scores import ScoreCounts
+from imgdiff.synth.stats.scores import ScoreCounts, ScoreKind
 
-LONGEST = 240  # characters of a text that is shown
 UNITS = {"pairs": "pairs", "regions": "regions", "removals": "objects"}
 
 
-def no_data(run: Run, what: str) -> str:
-    """Why a run has none of `what`."""
-    last = run.settings.get("stop_after", "export")
+def no_data(stats: Stats, what: str, *columns: str) -> str:
+    """Why a run has none of `what`, which is read from `columns` (`table.column`)."""
+    if lacking := [name for name in columns if name in stats.absent]:
+        return f"{absent_text(lacking)}, so {what} cannot be shown."
+    last = stats.run.settings.get("stop_after", "export")
     if last != "export":
         return f"The run stopped after the stage {last}, before {what}."
     return f"The run has no {what}."
+
+
+def absent_text(names: Sequence[str]) -> str:
+    """`regions.parquet has no column kept, left`."""
+    tables = dict.fromkeys(name.partition(".")[0] for name in names)
+    return "; ".join(
+        f"{table}.parquet has no column "
+        + ", ".join(name.partition(".")[2] for name in names if name.startswith(f"{table}."))
+        for table in tables
+    )
 
 
 def box_section(stats: Stats) -> str:
@@ -44,14 +55,16 @@ def box_section(stats: Stats) -> str:
         "Proposed: every candidate box. Kept: the boxes of exported samples. Bars and line are "
         "shares of all proposed and of all kept boxes, so that both can be compared."
     )
-    held = [_box_panels(stats.run, counts, named=len(stats.boxes) > 1) for counts in stats.boxes]
+    held = [_box_panels(stats, counts, named=len(stats.boxes) > 1) for counts in stats.boxes]
     return section("boxes", "Box sizes and places", about, *held)
 
 
-def _box_panels(run: Run, counts: BoxCounts, *, named: bool) -> str:
+def _box_panels(stats: Stats, counts: BoxCounts, *, named: bool) -> str:
     title = f'<h3 class="kind">{counts.title}</h3>' if named else ""
     if not counts.proposed.number:
-        return title + panels(panel("Boxes", nothing(no_data(run, "boxes"))))
+        needed = [f"{counts.key}.{name}" for name in ("pair_id", *CORNERS)]
+        needed += [f"pairs.{name}" for name in ("id", "width", "height")]
+        return title + panels(panel("Boxes", nothing(no_data(stats, "boxes", *needed))))
     low, high = counts.limits
     limits = Interval(at_least=low or None, at_most=high if high is not None and high < 1 else None)
     both = (counts.proposed, counts.kept)
@@ -120,14 +133,14 @@ def score_section(stats: Stats) -> str:
         "Every score that was computed, of what was kept and what was not. Shaded: the range that "
         "the settings of this run accept."
     )
-    held = [_score_panel(stats.run, counts) for counts in stats.scores]
+    held = [_score_panel(stats, counts) for counts in stats.scores]
     return section("scores", "Scores and thresholds", about, panels(*held))
 
 
-def _score_panel(run: Run, counts: ScoreCounts) -> str:
+def _score_panel(stats: Stats, counts: ScoreCounts) -> str:
     kind, total = counts.kind, counts.histogram.total
     if not total:
-        return panel(kind.title, nothing(_not_scored(run)))
+        return panel(kind.title, nothing(_not_scored(stats, kind)))
     unit = UNITS[kind.table]
     bars = bars_of([counts.histogram], also=threshold_places(kind.interval, counts.histogram.axis))
     look = Look(
@@ -164,10 +177,12 @@ def _remarks(counts: ScoreCounts) -> list[str]:
     return said
 
 
-def _not_scored(run: Run) -> str:
-    if run.settings.get("stop_after", "export") != "export":
-        return no_data(run, "scores")
-    if run.settings["rules"].get("regions_from") == "truth":
+def _not_scored(stats: Stats, kind: ScoreKind) -> str:
+    needed = [f"{kind.table}.{name}" for name in kind.columns]
+    stopped = stats.run.settings.get("stop_after", "export") != "export"
+    if stopped or stats.absent.intersection(needed):
+        return no_data(stats, "scores", *needed)
+    if stats.run.settings["rules"].get("regions_from") == "truth":
         return "Regions come from the generator's own record, so this score was not asked for."
     return "Nothing came as far as this score."
 
@@ -178,19 +193,29 @@ def sentence_section(stats: Stats) -> str:
     sentences = next((one for one in stats.repeats if one.key == "sentences"), None)
     if sentences is not None:
         held += [
-            _length_panel(stats.run, "Difference sentences", "sentences", stats.sentence_words),
+            _length_panel(
+                stats, "Difference sentences", "sentences", stats.sentence_words, "regions.sentence"
+            ),
         ]
-    held.append(_length_panel(stats.run, "Descriptions", "descriptions", stats.description_words))
+    held.append(
+        _length_panel(
+            stats, "Descriptions", "descriptions", stats.description_words, *_DESCRIPTIONS
+        )
+    )
     if stats.run.edit.removes:
         held.append(_answer_panel(stats))
     frequent = _frequent(sentences) if sentences is not None else ""
     return section("sentences", "Sentences", "", panels(*held), frequent)
 
 
-def _length_panel(run: Run, title: str, unit: str, words: Histogram) -> str:
+_DESCRIPTIONS = ("regions.content_0", "regions.content_1", "removals.content")
+
+
+def _length_panel(stats: Stats, title: str, unit: str, words: Histogram, *columns: str) -> str:
     bars = bars_of([words])
     if not bars:
-        return panel(title, nothing(no_data(run, unit)))
+        kept = [f"{name.partition('.')[0]}.kept" for name in columns]
+        return panel(title, nothing(no_data(stats, unit, *columns, *kept)))
     look = Look(label=f"Histogram of the length of {unit} in words", across="words", up=unit)
     longer = f" {words.above:,} are longer than 511 words." if words.above else ""
     return panel(
@@ -217,7 +242,10 @@ def most(words: Histogram) -> int:
 def _answer_panel(stats: Stats) -> str:
     total = sum(stats.answers.values())
     if not total:
-        return panel("Answers of removal questions", nothing(no_data(stats.run, "questions")))
+        return panel(
+            "Answers of removal questions",
+            nothing(no_data(stats, "questions", "removals.answer", "removals.kept")),
+        )
     rows = [(letter, f"{n:,}", percent(n, total)) for letter, n in stats.answers.items()]
     return panel(
         "Answers of removal questions",
@@ -247,10 +275,15 @@ def repeat_section(stats: Stats, nearest: str) -> str:
     about = f"Compared are {subject}. Equal means equal in every character or every pixel."
     held = [one for one in stats.repeats if one.figures.total]
     if not held:
-        found = panels(panel("Equal things", nothing(no_data(stats.run, "pairs"))))
+        found = panels(
+            panel("Equal things", nothing(no_data(stats, "pairs to compare", "pairs.kept")))
+        )
     else:
         found = _repeat_table(held, stats) + panels(*map(_group_panel, held), kind="panels wide")
     return section("repeats", "Nearest duplicates", about, found, nearest)
+
+
+_IMAGE_IDS = frozenset({"pairs.image_id_0", "pairs.image_id_1"})
 
 
 def _repeat_table(held: Sequence[Repeats], stats: Stats) -> str:
@@ -263,8 +296,8 @@ def _repeat_table(held: Sequence[Repeats], stats: Stats) -> str:
         for one in held
     ]  # fmt: skip
     header = ("what is compared", "all", "distinct", "repeats", "share", "largest group")
-    if stats.same_images is None:
-        said = "Content ids of images are not on record in this run (an older imgdiff made it)."
+    if not _IMAGE_IDS.isdisjoint(stats.absent):
+        said = f"{absent_text(sorted(_IMAGE_IDS & stats.absent))}, so pixels are not compared."
     else:
         said = f"Both images are equal in {counted(stats.same_images, 'pairs')}."
     return panel("Equal things", table(header, rows), note(said))
@@ -283,9 +316,3 @@ def _group(group: Group) -> str:
     more = ", \u2026" if group.number > len(group.ids) else ""
     ids = ", ".join(map(escaped, group.ids))
     return f"<li><b>{group.number:,}\u00d7</b> {said}<small>{ids}{more}</small></li>"
-
-
-def cut(text: str | None) -> str:
-    """A text of any length as one that fits."""
-    held = text or ""
-    return held if len(held) <= LONGEST else f"{held[: LONGEST - 1]}\u2026"
