@@ -1,13 +1,13 @@
 """How an image looks, in 64 bits, and which images look most alike. Pure numpy, no model.
 
 The hash is the usual perceptual one (pHash): the signs, about their median, of the 8 x 8 lowest
-cosine coefficients of the grey image at 32 x 32. Scaling, compression and noise move few bits of
-it; up to 10 differing bits are commonly taken for the same picture.
+cosine coefficients of the grey image at 32 x 32. Scaling, compression and noise move few bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,11 @@ from PIL import Image
 BITS = 64
 SIDE = 32  # pixels of the grey image
 LOWEST = 8  # frequencies each way
-FARTHEST = 7  # bits; what is further apart is not searched
-_SURE = 3  # of 4 parts of the hash one is then equal
+SAME = 10  # bits; no more commonly means the same picture
+FARTHEST = 11  # bits; among many images, what is further apart is not searched
+_FEW = 2048  # images of which all pairs are compared
 _PART_BITS = 16
+_PARTS = BITS // _PART_BITS
 _DIGITS = 6  # of a coefficient: a flat image must not be told by its float noise
 _AT_ONCE = 1 << 20  # pairs that are compared at once
 _POOL = 4096  # nearest pairs that are remembered while searching
@@ -66,19 +68,20 @@ def distances(
 
 
 def most_alike(hashes: UInt64[np.ndarray, " N"], number: int) -> list[Alike]:
-    """The `number` nearest pairs within FARTHEST bits, nearest first, each image in one at most.
+    """The `number` nearest pairs, nearest first, each image in one at most.
 
-    Exact and without a table of all pairs: hashes within 3 bits have one of their four 16-bit parts
-    in common, and within 7 bits a part that differs in one bit at most.
+    Of many images only pairs within FARTHEST bits are found, but those all, without a table of
+    all pairs: of the four parts of two such hashes one differs in 2 bits at most (within 7 bits in
+    1, within 3 bits in none).
     """
     hashes_K, firsts_K, counts_K = np.unique(hashes, return_index=True, return_counts=True)
     found = _equal(hashes, hashes_K[counts_K > 1], number)
-    for farthest, flips in ((_SURE, (0,)), (FARTHEST, _one_bit())):
+    few = len(hashes_K) <= _FEW
+    for wrong in (None,) if few else (0, 1, 2):
         if len(found) < number:
             taken = {place for pair in found for place in (pair.first, pair.second)}
             rest = np.array([place not in taken for place in firsts_K.tolist()], dtype=bool)
-            places = firsts_K[rest]
-            near = _near(hashes_K[rest], places, farthest, flips, number - len(found))
+            near = _near(hashes_K[rest], firsts_K[rest], wrong, number - len(found))
             found = sorted([*found, *near], key=_order)
     return found[:number]
 
@@ -87,8 +90,11 @@ def _order(pair: Alike) -> tuple[int, int, int]:
     return pair.bits, pair.first, pair.second
 
 
-def _one_bit() -> tuple[int, ...]:
-    return (0, *(1 << bit for bit in range(_PART_BITS)))
+def _flips(wrong: int) -> list[int]:
+    """All patterns of at most this many bits of a part."""
+    bits = [1 << bit for bit in range(_PART_BITS)]
+    chosen = (itertools.combinations(bits, many) for many in range(wrong + 1))
+    return [sum(pattern) for pattern in itertools.chain.from_iterable(chosen)]
 
 
 def _equal(
@@ -107,16 +113,21 @@ def _equal(
 def _near(
     hashes: UInt64[np.ndarray, " K"],
     places: Int64[np.ndarray, " K"],
-    farthest: int,
-    flips: tuple[int, ...],
+    wrong: int | None,
     number: int,
 ) -> list[Alike]:
-    """The nearest pairs of distinct hashes, as places of their images."""
+    """The nearest pairs of distinct hashes, as places of their images.
+
+    `wrong` bits of one of the parts may differ; None: all pairs are compared.
+    """
+    farthest = BITS if wrong is None else _PARTS * (wrong + 1) - 1
     pool: set[tuple[int, int, int]] = set()
-    for left, right in _candidates(hashes, flips):
+    for left, right in _all(len(hashes)) if wrong is None else _candidates(hashes, _flips(wrong)):
         bits = distances(hashes[left], hashes[right])
         near = np.flatnonzero((bits <= farthest) & (left < right))
         near = near[np.argsort(bits[near], kind="stable")[:_POOL]]
+        if not near.size:
+            continue
         ends = np.sort(np.stack([places[left[near]], places[right[near]]], axis=1), axis=1)
         rows = zip(bits[near].tolist(), *ends.T.tolist(), strict=True)
         pool = set(sorted(pool.union(rows))[:_POOL])
@@ -137,18 +148,22 @@ def _apart(pool: set[tuple[int, int, int]]) -> list[Alike]:
     return chosen
 
 
+def _all(number: int) -> Iterator[tuple[Int64[np.ndarray, " C"], Int64[np.ndarray, " C"]]]:
+    left, right = np.triu_indices(number, 1)
+    yield left, right
+
+
 def _candidates(
-    hashes: UInt64[np.ndarray, " K"], flips: tuple[int, ...]
+    hashes: UInt64[np.ndarray, " K"], flips: Sequence[int]
 ) -> Iterator[tuple[Int64[np.ndarray, " C"], Int64[np.ndarray, " C"]]]:
     """Pairs of hashes of which one part is equal but for the bits of a flip."""
     for shift in range(0, BITS, _PART_BITS):
         part = ((hashes >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)
         order = np.argsort(part, kind="stable")
-        ordered = part[order]
+        sizes = np.bincount(part, minlength=1 << _PART_BITS)
+        starts = np.cumsum(sizes) - sizes
         for flip in flips:
-            low = np.searchsorted(ordered, part ^ flip, side="left")
-            size = np.searchsorted(ordered, part ^ flip, side="right") - low
-            yield from _expanded(order, low, size)
+            yield from _expanded(order, starts[part ^ flip], sizes[part ^ flip])
 
 
 def _expanded(

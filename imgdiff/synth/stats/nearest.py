@@ -14,7 +14,7 @@ from PIL import Image
 from imgdiff.core.errors import DataError
 from imgdiff.core.files import inside
 from imgdiff.core.images import open_rgb
-from imgdiff.synth.looks import FARTHEST, Alike, hash_of, most_alike
+from imgdiff.synth.looks import FARTHEST, SAME, Alike, hash_of, most_alike
 from imgdiff.synth.page_parts import escaped
 from imgdiff.synth.stats.markup import counted, cut, note, nothing, panel
 from imgdiff.synth.stats.reading import Batch, Run, batches
@@ -123,14 +123,20 @@ def nearest_panel(nearest: Nearest | None, store: Path | None) -> str:
         return panel(title, nothing("pairs.parquet has no hashes of images (look_0, image_id_0)."))
     compared = f"<b>{counted(nearest.images, 'distinct left images')}</b> compared"
     if not nearest.pairs:
-        return panel(title, nothing(f"No two of {nearest.images:,} images look alike."))
+        return panel(title, nothing(_none_alike(nearest.images)))
     said = (
-        f"{compared} by a perceptual hash of 64 bits (pHash). Shown are the nearest pairs that "
-        f"differ in {FARTHEST} bits at most, each image once; images of equal pixels are in the "
-        "table above."
+        f"{compared} by a perceptual hash of 64 bits (pHash). Shown are the nearest pairs, "
+        f"each image once; {SAME} bits or fewer are commonly taken for the same picture. Images of "
+        "equal pixels are in the table above."
     )
     items = "\n".join(_item(near, store) for near in nearest.pairs)
     return panel(title, note(said), f'<ul class="alike">\n{items}\n</ul>')
+
+
+def _none_alike(images: int) -> str:
+    if images > 1:
+        return f"Any two of {images:,} left images differ in more than {FARTHEST} of 64 bits."
+    return "There are no two left images to compare."
 
 
 def _item(near: Near, store: Path | None) -> str:

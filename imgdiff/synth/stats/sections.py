@@ -296,11 +296,12 @@ def _repeat_table(held: Sequence[Repeats], stats: Stats) -> str:
         for one in held
     ]  # fmt: skip
     header = ("what is compared", "all", "distinct", "repeats", "share", "largest group")
+    said = ""
     if not _IMAGE_IDS.isdisjoint(stats.absent):
         said = f"{absent_text(sorted(_IMAGE_IDS & stats.absent))}, so pixels are not compared."
-    else:
+    elif any(one.key == "image_pairs" for one in held):
         said = f"Both images are equal in {counted(stats.same_images, 'pairs')}."
-    return panel("Equal things", table(header, rows), note(said))
+    return panel("Equal things", table(header, rows), note(said) if said else "")
 
 
 def _group_panel(one: Repeats) -> str:
