@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imgdiff.synth.page_parts import escaped
+from imgdiff.synth.removal_config import Edit
 from imgdiff.synth.stats.gather import Listed, Stats
 from imgdiff.synth.stats.markup import (
     DASH,
@@ -21,17 +22,26 @@ from imgdiff.synth.stats.names import COVERS, TOP, NameCounts, Ranking, ranking
 from imgdiff.synth.stats.sections import no_data
 
 PAPER = ("Img-Diff as published (paper, 5.2)", "1,203", "3,680")
-ABOUT = (
+_ABOUT = (
     "Two sources are told apart. <b>Captions</b> say what the edit replaced: the nouns that only "
     "one caption of a pair has (<code>nouns_0</code>, <code>nouns_1</code> of pairs.parquet; found "
     "anew by the same rules where a run did not get as far). Nouns that stand together are one "
     "name. They are the right source for what was <em>replaced by what</em>, which the paper "
-    "counts. <b>Descriptions</b> (<code>content_0</code>, <code>content_1</code> of "
-    "regions.parquet, <code>content</code> of removals.parquet) say what the exported samples "
+    "counts. <b>Descriptions</b> ({columns}) say what the exported samples "
     "<em>speak of</em>; a name is the first object of a lexicon of everyday names that a "
     "description holds, so what the lexicon lacks is counted as unnamed. A replacement pair "
     "counts where each side has exactly one name."
 )
+
+
+_REGIONS = "<code>content_0</code> and <code>content_1</code> of regions.parquet"
+_REMOVALS = "<code>content</code> of removals.parquet"
+
+
+def _about(edit: Edit) -> str:
+    columns = [_REGIONS] if edit.replaces else []
+    columns += [_REMOVALS] if edit.removes else []
+    return _ABOUT.format(columns=", ".join(columns))
 
 
 def name_section(stats: Stats) -> str:
@@ -45,7 +55,7 @@ def name_section(stats: Stats) -> str:
     return section(
         "names",
         "Object names and replacement pairs",
-        ABOUT,
+        _about(stats.run.edit),
         panels(*parts, kind="panels wide"),
         *(_source(stats, counts) for counts in shown),
     )

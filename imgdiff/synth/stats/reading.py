@@ -154,7 +154,7 @@ def batches(
         raise DataError(f"{path}: no such file. Make the run again, or copy its whole folder.")
     try:
         # A pair's id repeats in each of its boxes: read as codes, it is made into text once.
-        coded = ["pair_id"] if "pair_id" in columns else []
+        coded = ["pair_id"] if "pair_id" in set(columns).intersection(_names(path)) else []
         # pre_buffer would keep all that was ever read.
         with pq.ParquetFile(path, read_dictionary=coded, pre_buffer=False) as file:
             wanted = _checked(path, file.schema_arrow, SCHEMAS[table], columns)
@@ -171,10 +171,14 @@ def absent_columns(run: Run, table: str, columns: Sequence[str]) -> list[str]:
     if not path.is_file():
         raise DataError(f"{path}: no such file. Make the run again, or copy its whole folder.")
     try:
-        names = pq.read_schema(path).names
+        names = _names(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Make the run again.") from None
     return [name for name in columns if name not in names]
+
+
+def _names(path: Path) -> list[str]:
+    return list(pq.read_schema(path).names)
 
 
 def _with_nulls(rows: pa.RecordBatch, known: pa.Schema, absent: Sequence[str]) -> pa.RecordBatch:

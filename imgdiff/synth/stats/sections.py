@@ -44,7 +44,9 @@ def absent_text(names: Sequence[str]) -> str:
     tables = dict.fromkeys(name.partition(".")[0] for name in names)
     return "; ".join(
         f"{table}.parquet has no column "
-        + ", ".join(name.partition(".")[2] for name in names if name.startswith(f"{table}."))
+        + ", ".join(
+            name.partition(".")[2] for name in dict.fromkeys(names) if name.startswith(f"{table}.")
+        )
         for table in tables
     )
 
