@@ -17,7 +17,7 @@ from PIL import Image
 BITS = 64
 SIDE = 32  # pixels of the grey image
 LOWEST = 8  # frequencies each way
-SAME = 10  # bits; no more commonly means the same picture
+UNRELATED = 32  # bits that differ on average between pictures of different things
 FARTHEST = 11  # bits; among many images, what is further apart is not searched
 _FEW = 2048  # images of which all pairs are compared
 _PART_BITS = 16

@@ -256,15 +256,14 @@ def test_wrong_settings_are_named(tmp_path, override, message):
 
 
 # What a run without models has no use for, and what takes seconds to import.
-HEAVY = (
-    "cv2", "diffusers", "lemminflect", "pandas", "torch", "torchvision", "transformers",
-    "ultralytics",
-)  # fmt: skip
+HEAVY = ("cv2", "diffusers", "pandas", "torch", "torchvision", "transformers", "ultralytics")
 RUN = f"""
 import json, sys
 from imgdiff.launch import compose_typed
+from imgdiff.synth import regions
 from imgdiff.synth.config import SynthConfig, register
 from imgdiff.synth.pipeline import run
+regions.changed_nouns = None  # nouns are looked up, too
 register()
 run(compose_typed("synth", SynthConfig, sys.argv[2:]))
 open(sys.argv[1], "w").write(json.dumps([name for name in {HEAVY} if name in sys.modules]))

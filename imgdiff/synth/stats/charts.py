@@ -19,6 +19,7 @@ WIDTH, HEIGHT = 400, 216
 LEFT, RIGHT, TOP, BOTTOM = 48, 388, 42, 172  # of the plot
 HEAT = 200  # side of a heat map
 _TICKS = 5
+_HALF_LETTER = 3.6  # units: a wide label at the right end moves left as far as it must
 _LABEL_ROOM = 96  # units: thresholds nearer than this get their labels in two rows
 
 
@@ -202,7 +203,8 @@ def _axis(axis: Axis, scale: _Scale) -> Iterator[str]:
         x = scale.at(place)
         yield (
             f'<line class="tick" x1="{x:g}" x2="{x:g}" y1="{BOTTOM}" y2="{BOTTOM + 4}"/>'
-            f'<text x="{x:g}" y="{BOTTOM + 17}" text-anchor="middle">{text}</text>'
+            f'<text x="{min(x, WIDTH - _HALF_LETTER * len(text)):g}" y="{BOTTOM + 17}" '
+            f'text-anchor="middle">{text}</text>'
         )
 
 

@@ -140,12 +140,13 @@ class _Gathering:
         texts = [batch.values(f"{name}_{side}") for name in ("caption", "nouns") for side in (0, 1)]
         rows = zip(*texts, batch.flags("kept"), strict=True)
         for left, right, left_nouns, right_nouns, kept in rows:
-            if left and right:
-                self.caption_pairs += 1
-                names = replaced_names((left, right), (left_nouns, right_nouns))
-                self.edited.add(*names)
-                if kept:
-                    self.exported.add(*names)
+            if not left or not right:
+                continue
+            self.caption_pairs += 1
+            names = replaced_names((left, right), (left_nouns, right_nouns))
+            self.edited.add(*names)
+            if kept:
+                self.exported.add(*names)
 
     def add_regions(self, batch: Batch) -> None:
         kept = batch.flags("kept")
@@ -217,23 +218,12 @@ class _Gathering:
 
 
 def _name_counts() -> tuple[NameCounts, NameCounts, NameCounts, NameCounts]:
-    """Of all edited captions, of those with samples, of descriptions, of removed objects."""
-    captions = "the nouns that only one caption of a pair has (nouns_0 and nouns_1)"
-    lexicon = "the first object of a lexicon of everyday names"
+    """Of edited captions, of those with samples, of descriptions, of removed objects."""
     return (
-        NameCounts(key="edited", title="All edited captions", about=captions),
-        NameCounts(key="exported", title="Captions of pairs with samples", about=captions),
-        NameCounts(
-            key="described",
-            title="Descriptions of exported regions",
-            about=f"{lexicon} that each description names (content_0 and content_1)",
-        ),
-        NameCounts(
-            key="removed",
-            title="Removed objects",
-            about=f"{lexicon} that the description of a removed object names (content)",
-            sides=("removed object",),
-        ),
+        NameCounts(key="edited", title="All edited captions"),
+        NameCounts(key="exported", title="Captions of pairs with samples"),
+        NameCounts(key="described", title="Descriptions of exported regions"),
+        NameCounts(key="removed", title="Removed objects", sides=("removed object",)),
     )
 
 

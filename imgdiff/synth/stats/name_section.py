@@ -25,7 +25,7 @@ PAPER = ("Img-Diff as published (paper, 5.2)", "1,203", "3,680")
 _ABOUT = (
     "Two sources are told apart. <b>Captions</b> say what the edit replaced: the nouns that only "
     "one caption of a pair has (<code>nouns_0</code>, <code>nouns_1</code> of pairs.parquet; found "
-    "anew by the same rules where a run did not get as far). Nouns that stand together are one "
+    "anew by the same rules where a pair did not get as far). Nouns that stand together are one "
     "name. They are the right source for what was <em>replaced by what</em>, which the paper "
     "counts. <b>Descriptions</b> ({columns}) say what the exported samples "
     "<em>speak of</em>; a name is the first object of a lexicon of everyday names that a "

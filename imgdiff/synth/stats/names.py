@@ -48,7 +48,6 @@ class NameCounts:
 
     key: str
     title: str
-    about: str  # where the names come from
     sides: tuple[str, ...] = ("left image", "right image")
     looked_at: int = 0
     several: int = 0  # more than one name on a side: no one knows which replaced which

@@ -14,7 +14,7 @@ from PIL import Image
 from imgdiff.core.errors import DataError
 from imgdiff.core.files import inside
 from imgdiff.core.images import open_rgb
-from imgdiff.synth.looks import FARTHEST, SAME, Alike, hash_of, most_alike
+from imgdiff.synth.looks import FARTHEST, UNRELATED, Alike, hash_of, most_alike
 from imgdiff.synth.page_parts import escaped
 from imgdiff.synth.stats.markup import counted, cut, note, nothing, panel
 from imgdiff.synth.stats.reading import Batch, Run, batches
@@ -125,9 +125,9 @@ def nearest_panel(nearest: Nearest | None, store: Path | None) -> str:
     if not nearest.pairs:
         return panel(title, nothing(_none_alike(nearest.images)))
     said = (
-        f"{compared} by a perceptual hash of 64 bits (pHash). Shown are the nearest pairs, "
-        f"each image once; {SAME} bits or fewer are commonly taken for the same picture. Images of "
-        "equal pixels are in the table above."
+        f"{compared} by a perceptual hash of 64 bits (pHash). Shown are the nearest pairs, each "
+        "image once. Copies that were scaled or compressed differ in few bits, pictures without a "
+        f"relation in {UNRELATED} on average. Images of equal pixels are in the table above."
     )
     items = "\n".join(_item(near, store) for near in nearest.pairs)
     return panel(title, note(said), f'<ul class="alike">\n{items}\n</ul>')

@@ -53,6 +53,15 @@ def test_counts_of_pairs_and_names(folder):
     assert stats.absent == frozenset()
 
 
+def test_nouns_are_found_anew_where_a_pair_has_none(tmp_path):
+    pairs = [
+        pair(0, "A dog.", "A cat.", nouns_0=["horse"], nouns_1=["cow"]),
+        pair(1, "A hat.", "A bus.", kept=False),
+    ]
+    names = counted(write_run(tmp_path / "whole", pairs=pairs)).names[0]
+    assert dict(names.pairs) == {"horse \u2192 cow": 1, "hat \u2192 bus": 1}
+
+
 def test_counts_of_boxes(folder):
     (boxes,) = counted(folder).boxes
     assert (boxes.proposed.number, boxes.kept.number) == (4, 3)

@@ -54,7 +54,7 @@ def test_the_first_object_of_a_description(text, name):
 
 
 def test_counts_of_names_and_of_what_replaced_what():
-    counts = NameCounts(key="k", title="t", about="")
+    counts = NameCounts(key="k", title="t")
     for sides in (["dog"], ["cat"]), (["dog"], ["cat"]), (["dog", "hat"], ["cat"]), ([], ["bus"]):
         counts.add(*sides)
     assert counts.by_side == (Counter(dog=3, hat=1), Counter(cat=3, bus=1))
@@ -67,7 +67,7 @@ def test_counts_of_names_and_of_what_replaced_what():
 
 
 def test_coverage_by_a_list_whatever_its_spelling():
-    counts = NameCounts(key="k", title="t", about="", sides=("object",))
+    counts = NameCounts(key="k", title="t", sides=("object",))
     for name in ("dog", "dog", "fire hydrant", "unicorn", "shelf"):
         counts.add([name])
     listed = name_list("list", ["Dogs", "Fire_Hydrant", "Cabinet/shelf", "zebra", "", "  "])
