@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from imgdiff.core.errors import ConfigError
 from imgdiff.core.geometry import Box, pairwise_iou, suppress
@@ -51,15 +51,6 @@ class Interval:
             and (self.below is None or score < self.below)
             and (self.at_most is None or score <= self.at_most)
         )
-
-    def accepts_each(self, scores: Float[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
-        """`accepts` of each score; NaN, which stands for none, is not accepted."""
-        accepted: np.ndarray = ~np.isnan(scores)
-        accepted &= self.above is None or scores > self.above
-        accepted &= self.at_least is None or scores >= self.at_least
-        accepted &= self.below is None or scores < self.below
-        accepted &= self.at_most is None or scores <= self.at_most
-        return accepted
 
     def describe(self) -> str:
         """`> 0.9 and < 0.98`."""

@@ -68,6 +68,10 @@ def open_run(folder: Path, *, finished: bool = True) -> Run:
             f"{folder}: the run has not ended. Type its command again to finish it; what is done "
             "is kept."
         )
+    if settings.get("stop_after") == "decide":
+        raise DataError(
+            f"{folder}: the run only decided and has no tables. Make it with stop_after=export."
+        )
     funnel = read_json(folder / "funnel.json")
     if not isinstance(funnel, dict) or not {"items", "samples", "pairs_with_samples"} <= set(
         funnel

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from imgdiff.core.errors import ConfigError, DataError
+from imgdiff.synth.decide import accepts
 from imgdiff.synth.selection import Combine, Interval
 from imgdiff.synth.stats.histogram import SCORES, Histogram
 from imgdiff.synth.stats.reading import Batch, Run
@@ -68,8 +69,8 @@ def decided(
     for a side that was not scored: where both must pass, nothing then decides.
     """
     if second_N is None or combine is None:
-        return first_N, interval.accepts_each(first_N)
-    verdicts = [interval.accepts_each(side) for side in (first_N, second_N)]
+        return first_N, accepts(interval, first_N)
+    verdicts = [accepts(interval, side) for side in (first_N, second_N)]
     lower_end = interval.above is not None or interval.at_least is not None
     upper_end = interval.below is not None or interval.at_most is not None
     high_is_good = lower_end or not upper_end

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from imgdiff.core.identity import fingerprint
+from imgdiff.synth.decide import accepts
 from imgdiff.synth.selection import Combine, Interval, passes
 from imgdiff.synth.stats import tally
 from imgdiff.synth.stats.charts import percent_of, ratio, short, threshold_places
@@ -105,7 +106,7 @@ SIDES = [None, -1.0, 0.2, 0.35, 0.36, 0.85, 0.9, 0.95, 0.98, 1.0]
 def test_each_score_is_accepted_as_alone(interval):
     scores = np.array([NAN if side is None else side for side in SIDES])
     expected = [side is not None and interval.accepts(side) for side in SIDES]
-    assert interval.accepts_each(scores).tolist() == expected
+    assert accepts(interval, scores).tolist() == expected
 
 
 @pytest.mark.parametrize("combine", Combine)
@@ -120,7 +121,7 @@ def test_two_sides_decide_as_the_pipeline_does(interval, combine):
         interval.below is None and interval.at_most is None
     )
     if one_ended:  # then what is drawn is on the side of the threshold that the verdict says
-        assert (interval.accepts_each(deciding) == accepted)[known].all()
+        assert (accepts(interval, deciding) == accepted)[known].all()
 
 
 @pytest.mark.parametrize(

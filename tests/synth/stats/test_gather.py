@@ -208,6 +208,12 @@ def test_a_run_that_has_not_ended_is_refused(tmp_path):
     assert open_run(folder, finished=False).samples == 0
 
 
+def test_a_run_that_only_decided_has_nothing_to_count(tmp_path):
+    folder = write_run(tmp_path / "run", "stop_after=decide")
+    with pytest.raises(DataError, match=r"only decided and has no tables.*stop_after=export"):
+        open_run(folder)
+
+
 @pytest.mark.parametrize(
     ("pairs", "regions", "message"),
     [
