@@ -78,7 +78,7 @@ class Token:
 def tokens_of(caption: str) -> list[Token]:
     """Words of a caption; "t-shirt" and "man's" are one word each."""
     found = list(WORD.finditer(caption))
-    starts = [match.start() for match in found[1:]] + [len(caption)]
+    starts = [match.start() for match in found[1:]] + [len(caption)] if found else []
     return [
         Token(
             text=match.group(),

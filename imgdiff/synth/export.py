@@ -20,10 +20,11 @@ from imgdiff.core.errors import DataError
 from imgdiff.core.files import atomic_path, not_written, read_json, write_json
 from imgdiff.core.geometry import normalised_text
 from imgdiff.core.identity import fingerprint
-from imgdiff.core.images import save_image, side_by_side, with_red_box
+from imgdiff.core.images import open_rgb, save_image, side_by_side, with_red_box
 from imgdiff.synth.audit import audit_counts, box_is_right, removal_counts, true_names
 from imgdiff.synth.config import ExportConfig
 from imgdiff.synth.funnel import Funnel
+from imgdiff.synth.looks import look_of
 from imgdiff.synth.removal_config import Edit
 from imgdiff.synth.removal_export import (
     REMOVAL_SCHEMA,
@@ -39,8 +40,10 @@ PAIR_SCHEMA = pa.schema(
         ("id", pa.string()), ("caption_0", pa.string()), ("caption_1", pa.string()),
         ("seed", pa.int64()),
         ("nouns_0", pa.list_(pa.string())), ("nouns_1", pa.list_(pa.string())),
-        ("image_0", pa.string()), ("image_1", pa.string()), ("width", pa.int32()),
-        ("height", pa.int32()), ("image_similarity", pa.float64()),
+        ("image_0", pa.string()), ("image_1", pa.string()),
+        ("image_id_0", pa.string()), ("image_id_1", pa.string()),  # of the pixels
+        ("look_0", pa.string()),  # perceptual hash of the left image, of pairs with samples
+        ("width", pa.int32()), ("height", pa.int32()), ("image_similarity", pa.float64()),
         ("direction", pa.float64()), ("truth", pa.string()),
         ("n_regions", pa.int32()), ("n_samples", pa.int32()), ("kept", pa.bool_()),
         ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string()),
@@ -91,7 +94,10 @@ def export_shard(states: Sequence[ItemState], tools: Tools, dataset: Path, part:
         part,
         {
             "samples": samples,
-            "pairs": [pair_row(state, numbers[state.id]) for state in states],
+            "pairs": [
+                pair_row(state, numbers[state.id]) | {"look_0": _look(state, numbers, tools)}
+                for state in states
+            ],
             "regions": [region_row(state, r) for state in states for r in state.regions],
             "removals": [removal_row(state, r, tools) for state in states for r in state.removals],
             "funnel": funnel.to_json(),
@@ -99,6 +105,13 @@ def export_shard(states: Sequence[ItemState], tools: Tools, dataset: Path, part:
             "gallery": gallery_entries(states, tools),
         },
     )
+
+
+def _look(state: ItemState, numbers: Counter[str], tools: Tools) -> str | None:
+    """How the left image of a pair with samples looks (`looks.look_of`)."""
+    if state.images is None or not numbers[state.id]:
+        return None
+    return look_of(open_rgb(tools.root / state.images.left_path))
 
 
 def _export_sample(
@@ -145,6 +158,8 @@ def pair_row(state: ItemState, samples: int) -> dict[str, object]:
         "nouns_1": list(state.nouns.right) if state.nouns else None,
         "image_0": images.left_path if images else None,
         "image_1": images.right_path if images else None,
+        "image_id_0": images.left_id if images else None,
+        "image_id_1": images.right_id if images else None,
         "width": images.width if images else None,
         "height": images.height if images else None,
         "image_similarity": state.image_similarity,

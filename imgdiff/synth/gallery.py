@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from imgdiff.core.files import write_text
-from imgdiff.synth.gallery_card import card, escaped
+from imgdiff.synth.gallery_card import card
+from imgdiff.synth.page_parts import (
+    entered,
+    escaped,
+    funnel_charts,
+    funnel_levels,
+    spoken,
+    tiles,
+    whole_page,
+)
 from imgdiff.synth.removal_card import removal_card
 
 ACCEPTED = "accepted"
@@ -20,8 +29,6 @@ REMOVED = "removed"
 REMOVAL = "removal "  # opens the verdicts of removals that fell
 TITLE = "Image pairs of this run"
 _HERE = Path(__file__).parent
-# Even if some text slipped through, a browser would fetch and send nothing.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def write_gallery(
@@ -53,13 +60,7 @@ def write_gallery(
 def _page(body: str) -> str:
     style = (_HERE / "gallery.css").read_text(encoding="utf-8")
     script = (_HERE / "gallery.js").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{TITLE}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n"
-        f"<script>\n{script}</script>\n</body>\n</html>\n"
-    )
+    return whole_page(TITLE, style, body, script)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +82,7 @@ class _Group:
         if self.kind == ACCEPTED:
             return "", "Accepted" if self.verdict == ACCEPTED else "Removed objects"
         stage, colon, reason = self.verdict.partition(": ")
-        return (_spoken(stage), reason) if colon else ("", stage)
+        return (spoken(stage), reason) if colon else ("", stage)
 
 
 def _groups(entries: Sequence[dict[str, Any]], funnel: dict[str, Any]) -> list[_Group]:
@@ -130,64 +131,19 @@ def _verdict(level: str, stage: str, reason: str) -> str:
 
 
 def _top(funnel: dict[str, Any], groups: Sequence[_Group]) -> str:
-    titles = {"items": "Captions and pairs", "regions": "Regions", "removals": "Objects to remove"}
-    removes = "removals" in funnel
-    shown = [
-        level
-        for level in titles
-        if level == "items" or funnel.get(level) or (level == "regions" and not removes)
-    ]
-    proposed = {level: funnel[level][0]["in"] if funnel[level] else 0 for level in shown}
-    tiles = (
-        ("captions in", proposed["items"]),
-        *((("regions proposed", proposed["regions"]),) if "regions" in proposed else ()),
-        *((("objects to remove", proposed["removals"]),) if "removals" in proposed else ()),
-        ("pairs with samples", funnel["pairs_with_samples"]),
-        ("samples out", funnel["samples"]),
-    )
-    figures = "".join(
-        f'<div class="tile"><b>{number:,}</b><span>{name}</span></div>' for name, number in tiles
+    names = {"regions": "regions proposed", "removals": "objects to remove"}
+    proposed = [(names[x], entered(funnel, x)) for x in funnel_levels(funnel) if x in names]
+    figures = tiles(
+        (
+            ("captions in", entered(funnel, "items")),
+            *proposed,
+            ("pairs with samples", funnel["pairs_with_samples"]),
+            ("samples out", funnel["samples"]),
+        )
     )
     places = {(group.level, group.verdict): group.place for group in groups}
-    charts = "\n".join(
-        f'<section class="funnel"><h2>{titles[level]}</h2>\n<ol class="steps">\n'
-        + "\n".join(_steps(level, funnel[level], places))
-        + "</ol></section>"
-        for level in shown
-    )
-    return (
-        f'<header class="top"><h1>{TITLE}</h1>\n<div class="tiles">{figures}</div>\n'
-        f'<div class="funnels">{charts}</div></header>'
-    )
-
-
-def _steps(
-    level: str, steps: Sequence[dict[str, Any]], places: dict[tuple[str, str], str]
-) -> Iterator[str]:
-    """Rows of a bar chart; bars are shares of what entered the first stage."""
-    whole = max((step["in"] for step in steps), default=0) or 1
-    for step in steps:
-        stage, entered, left = step["stage"], step["in"], step["out"]
-        reasons = "".join(
-            _reason(reason, number, places.get((level, _verdict(level, stage, reason))))
-            for reason, number in step["rejected"].items()
-        )
-        yield (
-            f'<li class="step{"" if entered else " idle"}"><span>{escaped(_spoken(stage))}</span>'
-            f'<span class="bar"><i style="width:{100 * left / whole:.2f}%"></i>'
-            f'<u style="width:{100 * (entered - left) / whole:.2f}%"></u></span>'
-            f'<span class="flow">{entered:,} → {left:,}</span>'
-            + (f'<span class="why">{reasons}</span></li>' if reasons else "</li>")
-        )
-
-
-def _reason(reason: str, number: int, place: str | None) -> str:
-    text = f"{number:,} {escaped(reason)}"
-    return f'<a href="#{place}">{text}</a>' if place else f"<span>{text}</span>"
-
-
-def _spoken(stage: str) -> str:
-    return stage.replace("_", " ")
+    charts = funnel_charts(funnel, lambda level, *fell: places.get((level, _verdict(level, *fell))))
+    return f'<header class="top"><h1>{TITLE}</h1>\n{figures}\n{charts}</header>'
 
 
 def _filters(groups: Sequence[_Group]) -> str:
@@ -233,10 +189,9 @@ def _tally(group: _Group) -> str:
 
 
 def _nothing(funnel: dict[str, Any]) -> str:
-    entered = funnel["items"][0]["in"] if funnel["items"] else 0
     why = (
         "No image pair was drawn; the funnel above says where the captions fell."
-        if entered
+        if entered(funnel, "items")
         else "Nothing entered this run."
     )
     return f'<div class="nothing"><h2>No pairs to show</h2><p class="soft">{why}</p></div>'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import difflib
-import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from imgdiff.core.files import inside
 from imgdiff.core.geometry import Box
 from imgdiff.core.images import DIVIDER_PX, RED, open_rgb, side_by_side
 from imgdiff.synth.audit import names
+from imgdiff.synth.page_parts import escaped
 
 MAX_WIDTH_PX = 512  # of one image on the page
 MAX_HEIGHT_PX = 768
@@ -28,12 +28,6 @@ JPEG_QUALITY = 85
 _TAG_ROOM = 8.0  # per cent of the height that a label above its box needs
 _CENTRE = 60.0  # per cent; boxes that begin further right get a label that grows to the left
 _WORD = re.compile(r"[^\s.,;:!?]+|[.,;:!?]+")
-_UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-
-
-def escaped(text: object) -> str:
-    """HTML text; characters that no HTML file can hold become U+FFFD."""
-    return html.escape(_UNSAFE.sub("\ufffd", str(text)), quote=True)
 
 
 def card(entry: Mapping[str, Any], store: Path) -> str:

@@ -31,6 +31,7 @@ from imgdiff.synth.run_profile import profile_table
 from imgdiff.synth.selection import RegionsFrom
 from imgdiff.synth.sources import Unit, captions
 from imgdiff.synth.states import caption_to_json
+from imgdiff.synth.stats.page import write_stats
 from imgdiff.synth.sweep.decide import decide_rows
 from imgdiff.synth.work import Layout, run_shards
 
@@ -55,7 +56,7 @@ def run(config: SynthConfig) -> None:
             _make(config, settings)
             _show(output)
             decides = config.stop_after is StopAfter.decide
-            data = "" if decides else "dataset/img_diff.json, gallery.html, "
+            data = "" if decides else "dataset/img_diff.json, gallery.html, stats.html, "
             say(f"{output}: {data}audit.json, funnel.json, profile.json")
         follow(config.downstream, output)
 
@@ -122,7 +123,7 @@ def write_shards(config: SynthConfig, layout: Layout) -> tuple[int, int]:
 
 
 def finish(config: SynthConfig, layout: Layout, parts: list[Path]) -> None:
-    """Join the parts into the data set and write funnel, audit, card and gallery."""
+    """Join the parts into the data set and write funnel, audit, card, gallery and statistics."""
     decision = Decision()
     gallery: list[dict[str, Any]] = []
     for part in parts:
@@ -135,6 +136,7 @@ def finish(config: SynthConfig, layout: Layout, parts: list[Path]) -> None:
     write_card(layout.dataset / "README.md", run_settings(config), report, audited)
     remark = report.get("noise", "")
     write_gallery(layout.output / "gallery.html", gallery, layout.store, report, remark)
+    write_stats(layout.output, layout.store, finished=False)
 
 
 def write_decision(

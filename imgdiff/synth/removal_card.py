@@ -19,11 +19,11 @@ from imgdiff.synth.gallery_card import (
     chips_of,
     detail_text,
     draw_boxes,
-    escaped,
     figure,
     score_text,
     shown_size,
 )
+from imgdiff.synth.page_parts import escaped
 
 OUTLINE = (0, 220, 255)
 SIDES = ("left", "right")

@@ -12,7 +12,7 @@ from imgdiff.backends.checkpoints import MINI_PREFIX, draws_weights
 from imgdiff.core.files import write_text
 from imgdiff.synth.gallery import write_gallery
 
-__all__ = ["markdown_table", "public_settings", "write_card", "write_gallery"]
+__all__ = ["markdown_table", "parts_of", "public_settings", "write_card", "write_gallery"]
 
 _PATH_KEY = re.compile(r"(^|_)(root|path|file|folder|dir)$")
 _PATH_TEXT = re.compile(r"[/~\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\w+://")
@@ -174,10 +174,8 @@ def _removes(settings: dict[str, Any]) -> bool:
     return str(settings.get("edit", "replace")) != "replace"
 
 
-def _made(settings: dict[str, Any]) -> str:
-    opening = "One object of a photo is replaced"
-    if _uses_captions(settings):
-        opening = "One object of a caption is replaced, both captions become an image pair"
+def parts_of(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """What each part of the data was made with, in words; `settings` as `public_settings` gives."""
     rows = [("source", _described(settings["source"], _SOURCES))]
     if _uses_captions(settings):
         rows.append(("caption edits", _described(settings["editor"], _EDITORS)))
@@ -185,31 +183,45 @@ def _made(settings: dict[str, Any]) -> str:
     if settings["rules"]["regions_from"] == "truth":
         rows.append(("regions", "from the generator's own record of what it changed"))
     rows += [(role, f"`{model}`: {purpose}") for role, purpose, model in _models(settings)]
-    sentence = "a fixed form filled with both contents"
-    if settings["describe"]["sentence_by"] == "chat":
-        sentence = "written by the describer"
-    edit = settings.get("edit", "replace")
-    if edit != "remove":
+    if settings.get("edit", "replace") != "remove":
+        told = settings["describe"]["sentence_by"] == "chat"
+        sentence = "written by the describer" if told else "a fixed form filled with both contents"
         rows.append(("difference sentences", sentence))
-        opening += (
-            ", regions that differ are found and described, and a sentence tells the two contents "
-            "apart."
-        )
-    else:
-        opening = "Objects of photos are masked and described."
-        if _uses_captions(settings):
-            opening = (
+    if _removes(settings):
+        rows.append(("removed objects", _described(settings["inpainter"], _INPAINTERS)))
+    return rows
+
+
+def _made(settings: dict[str, Any]) -> str:
+    rows = [*parts_of(settings), ("seed", str(settings["seed"]))]
+    table = markdown_table(("part", "what was used"), rows)
+    return f"## How it was made\n\n{_how(settings)}\n\n{table}"
+
+
+def _how(settings: dict[str, Any]) -> str:
+    """The method in a few sentences."""
+    edited, edit = _uses_captions(settings), settings.get("edit", "replace")
+    if edit == "remove":
+        told = "Objects of photos are masked and described."
+        if edited:
+            told = (
                 "Captions become image pairs that differ in an object; objects in which both "
                 "images differ are masked and described."
             )
+    else:
+        told = "One object of a photo is replaced"
+        if edited:
+            told = "One object of a caption is replaced, both captions become an image pair"
+        told += (
+            ", regions that differ are found and described, and a sentence tells the two contents "
+            "apart."
+        )
     if edit != "replace":
-        rows.append(("removed objects", _described(settings["inpainter"], _INPAINTERS)))
-        opening += (
+        told += (
             " For removal, an object is painted over, and the question is which of the two images "
             "still shows it."
         )
-    rows.append(("seed", str(settings["seed"])))
-    return f"## How it was made\n\n{opening}\n\n" + markdown_table(("part", "what was used"), rows)
+    return told
 
 
 def _funnel(funnel: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiff.backends.english import article_for, plural_of
+from imgdiff.backends.english import article_for, plural_of, tokens_of
 from imgdiff.backends.lexicon import LexiconConfig, LexiconEditor
 from imgdiff.backends.lexicon_table import Entry, Table, load
 from imgdiff.backends.world import world_captions
@@ -169,6 +169,11 @@ def test_edits_of_a_small_table(case: str, tmp_path: Path) -> None:
 )
 def test_nothing_to_edit(caption: str, refusal: str, everyday: LexiconEditor) -> None:
     assert edits(everyday, caption) == {refusal}
+
+
+@pytest.mark.parametrize("caption", ["", " ", "...", "\x00", "!?"])
+def test_a_caption_without_a_word_has_no_token(caption: str) -> None:
+    assert tokens_of(caption) == []
 
 
 def test_two_hundred_words_with_an_object(everyday: LexiconEditor) -> None:

@@ -3,11 +3,11 @@
 import base64
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from html_reader import Reader
 from PIL import Image
 
 from imgdiff.core.images import save_image
@@ -17,31 +17,6 @@ from imgdiff.synth.report import write_gallery
 
 NASTY = "<script>alert(1)</script> \"&' כלב ורוד 🐶 \x00\ud800 \u202e"
 NASTY_SHOWN = "<script>alert(1)</script> \"&' כלב ורוד 🐶 \ufffd\ufffd \u202e"
-VOID = {"meta", "img"}
-
-
-class Reader(HTMLParser):
-    """Checks that tags are balanced and gathers attributes and visible text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.text.append(data)
 
 
 def pair(**changes: Any) -> dict[str, Any]:

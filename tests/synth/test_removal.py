@@ -61,7 +61,7 @@ def removals_of(out):
 
 
 def tree(folder):
-    names = ("audit.json", "funnel.json", "gallery.html", "removals.parquet")
+    names = ("audit.json", "funnel.json", "gallery.html", "stats.html", "removals.parquet")
     found = {name: (folder / name).read_bytes() for name in names}
     for path in sorted((folder / "dataset").rglob("*")):
         if path.is_file():
@@ -161,7 +161,7 @@ def test_a_run_that_removes_nothing_knows_nothing_of_it(tmp_path):
     assert not {"edit", "inpainter", "removal"} & settings.keys()
     assert "removal" not in settings["rules"]
     assert not (out / "removals.parquet").exists()
-    for name in ("funnel.json", "audit.json", "gallery.html", "dataset/README.md"):
+    for name in ("funnel.json", "audit.json", "gallery.html", "stats.html", "dataset/README.md"):
         assert "remov" not in (out / name).read_text()
     photos(tmp_path, "inpainter.context_px=50")  # the same run: nothing to do, nothing refused
 
