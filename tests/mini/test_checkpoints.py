@@ -1,4 +1,4 @@
-"""The shipped mini CLIP and BLIP do what their cards say, on a small sample of unseen scenes.
+"""The shipped mini CLIP, BLIP and SDXL do what their cards say, on a small sample of unseen scenes.
 
 The bounds lie below the figures of the cards by more than the sample can differ from them.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 from transformers import (
     BertTokenizer,
     BlipForImageTextRetrieval,
@@ -23,11 +24,14 @@ from imgdiff.backends.configs import BlipConfig, ClipConfig, MatchScore
 from imgdiff.core.files import read_json
 from imgdiff.mini.build.drawn import sampled
 from imgdiff.mini.build.evaluate import evaluate_clip, evaluate_presence
+from imgdiff.mini.build.sdxl_exam import Examiner, Sampling, drawn, exam_captions
 from imgdiff.mini.scene import Split
+from imgdiff.mini.small_world import THINGS
 
-CLIP, BLIP = mini_root() / "clip", mini_root() / "blip"
+CLIP, BLIP, SDXL = (mini_root() / name for name in ("clip", "blip", "sdxl"))
 needs_clip = pytest.mark.skipif(not CLIP.exists(), reason="the mini CLIP is not built")
 needs_blip = pytest.mark.skipif(not BLIP.exists(), reason="the mini BLIP is not built")
+needs_sdxl = pytest.mark.skipif(not SDXL.exists(), reason="the mini SDXL is not built")
 
 
 @needs_clip
@@ -46,8 +50,8 @@ def test_clip_opens_with_transformers_alone() -> None:
     processor = CLIPImageProcessorPil.from_pretrained(CLIP)
     texts = ["A photo of a cat.", "A photo of a bus."]
     tokens = CLIPTokenizer.from_pretrained(CLIP)(texts, padding=True, return_tensors="pt")
-    drawn = sampled(Split.validation, 1)
-    pixels = processor(images=drawn.image(0), return_tensors="pt")["pixel_values"]
+    scene = sampled(Split.validation, 1)
+    pixels = processor(images=scene.image(0), return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         assert model(**tokens, pixel_values=pixels).logits_per_image.shape == (1, 2)
 
@@ -82,6 +86,30 @@ def test_blip_opens_with_transformers_alone() -> None:
             use_itm_head=False,
         )
     assert np.abs(out.itm_score.numpy()).max() <= 1.0
+
+
+@needs_clip
+@needs_sdxl
+def test_the_sdxl_draws_what_captions_say() -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(SDXL, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    captions = exam_captions(20, Split.test, seed=1)
+    images = drawn(pipeline, captions, Sampling(steps=12))
+    with ClipConfig().build() as embedder:
+        report = Examiner(embedder).graded(captions, images)
+    assert report.nouns >= 0.7
+    assert report.counts >= 0.75
+
+
+@needs_sdxl
+def test_the_sdxl_says_what_it_can_and_is_small() -> None:
+    files = [path for path in SDXL.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 25_000_000
+    figures = read_json(SDXL / "metrics.json")
+    assert figures["drawn_nouns"] >= 0.85
+    card = (SDXL / "README.md").read_text()
+    assert all(thing in card for thing in THINGS)
+    assert len(THINGS) >= 16
 
 
 @pytest.mark.parametrize("folder", [CLIP, BLIP], ids=["clip", "blip"])

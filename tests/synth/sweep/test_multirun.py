@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from imgdiff.backends.checkpoints import mini_root
 from imgdiff.core.errors import ConfigError, StoreError
 from imgdiff.launch import compose_typed
 from imgdiff.synth.config import SynthConfig, register
@@ -89,6 +90,24 @@ def test_a_decided_run_says_what_the_whole_run_keeps(tmp_path) -> None:
     assert decided[1]["difference_accuracy"] is None
     assert not (tmp_path / "decided" / "dataset").exists()
     assert not (tmp_path / "decided" / "work").exists()
+
+
+@pytest.mark.skipif(not (mini_root() / "sdxl").exists(), reason="the mini SDXL is not built")
+def test_rows_over_drawn_pairs_are_looked_up(tmp_path) -> None:
+    """A diffusion model keeps no record of what it drew, so nothing but scores decides."""
+    drawn = ("generator=sdxl_p2p", "generator.steps=6", "stop_after=decide", "source.limit=6")
+    first = prepare([config(tmp_path, "first", "store", *drawn)])
+    rows = ("rules.match.above=0.33", "rules.image_similarity.below=0.9")
+    looked = prepare([config(tmp_path, f"row{n}", "store", *drawn, r) for n, r in enumerate(rows)])
+    assert calls(first) > 20
+    assert calls(looked) == 0
+    assert [row["stage"] for row in looked] == ["edit", "generate", "look_up"]
+    for number, row in enumerate(rows):
+        run(config(tmp_path, f"whole{number}", "store", *drawn[:2], drawn[3], row))
+        whole, decided = held(tmp_path, f"whole{number}"), held(tmp_path, f"row{number}")
+        assert decided[0]["regions"] == whole[0]["regions"][:-1]
+        assert decided[0]["samples"] == whole[0]["samples"]
+        assert decided[1]["n_pairs"] == whole[1]["n_pairs"] == 6
 
 
 def test_a_multirun_makes_the_data_sets_of_its_rows(tmp_path) -> None:
