@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ from imgdiff.mini.small_world import held_out_part
 DRAWN_AT_ONCE = 16
 EMPTY_SPREAD = 12.0  # grey levels; a cell of ground alone spreads less
 SHEET_COLUMNS = 8
-LABEL_PX = 26
+LABEL_PX, LABEL_LINES = 36, 3
+LABEL_LETTERS = 26  # that fit below an image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,6 @@ def sheet(captions: Sequence[str], images: Sequence[Image.Image]) -> Image.Image
     for k, (caption, image) in enumerate(zip(captions, images, strict=True)):
         x, y = k % SHEET_COLUMNS * (SCENE_PX + 4), k // SHEET_COLUMNS * pitch
         page.paste(image, (x, y))
-        words, half = caption.split(), (len(caption.split()) + 1) // 2
-        text = "\n".join(" ".join(part) for part in (words[:half], words[half:]))
+        text = "\n".join(textwrap.wrap(caption, LABEL_LETTERS)[:LABEL_LINES])
         pen.multiline_text((x, y + SCENE_PX), text, fill="black", font_size=9, spacing=1)
     return page
