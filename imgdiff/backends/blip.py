@@ -15,7 +15,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from imgdiff.backends.checkpoints import fixed_batches, locate
+from imgdiff.backends.batching import BatchSize, in_batches
+from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.configs import BlipConfig, MatchScore
 from imgdiff.backends.loading import (
     clean,
@@ -43,6 +44,7 @@ class BlipMatcher:
         from transformers import BertTokenizer, BlipForImageTextRetrieval, BlipImageProcessorPil
 
         self._config = config
+        self._batch_size = BatchSize("matcher.batch_size", config.batch_size)
         folder = locate(config.MODEL_KEY, config.model)
         needed = ("config.json", "preprocessor_config.json")
         require_files(config.MODEL_KEY, config.model, folder, *needed)
@@ -84,26 +86,31 @@ class BlipMatcher:
 
     def _image_states(self, images: Sequence[Image.Image]) -> list[Tensor]:
         """Token states of each image [P W], on the device."""
-        states: list[Tensor] = []
-        for batch, count in fixed_batches(images, self._config.batch_size):
+
+        def states_of(batch: list[Image.Image]) -> Tensor:
             rgb = [to_rgb(image) for image in batch]
             pixels = self._processor(images=rgb, return_tensors="pt")["pixel_values"]
             with torch.inference_mode():
                 out = self._model.vision_model(pixel_values=pixels.to(device(), self._model.dtype))
-            states.extend(out.last_hidden_state[:count])
-        return states
+            states_BPW: Tensor = out.last_hidden_state
+            return states_BPW
+
+        return list(in_batches(images, self._batch_size, states_of))
 
     def _text_features(self, texts: Sequence[str]) -> list[Float[np.ndarray, " D"]]:
         """Unit vector of each text from the contrastive head, in the given order."""
         rows: dict[int, Float[np.ndarray, " D"]] = {}
         for length, indices in self._by_length(texts).items():
-            for batch, count in fixed_batches(indices, self._config.batch_size):
+
+            def unit_rows(batch: list[int], length: int = length) -> list[Any]:
                 tokens = self._tokens([texts[index] for index in batch], length)
                 with torch.inference_mode():
                     out = self._model.text_encoder(**tokens)
                     features_BD = self._model.text_proj(out.last_hidden_state[:, 0])
-                for index, feature in zip(batch[:count], features_BD, strict=False):
-                    rows[index] = _unit(feature)
+                return [_unit(feature) for feature in features_BD]
+
+            made = in_batches(indices, self._batch_size, unit_rows)
+            rows |= dict(zip(indices, made, strict=True))
         return [rows[index] for index in range(len(texts))]
 
     def _by_length(self, texts: Sequence[str]) -> dict[int, list[int]]:
@@ -136,13 +143,16 @@ class BlipMatcher:
         pairs = [(image, place) for image, own in enumerate(texts) for place in range(len(own))]
         groups = self._by_length([texts[image][place] for image, place in pairs])
         for length, indices in groups.items():
-            for batch, count in fixed_batches(indices, self._config.batch_size):
-                of_batch = [pairs[index] for index in batch]
-                tokens = self._tokens([texts[i][place] for i, place in of_batch], length)
-                states_BPW = torch.stack([states[i] for i, _ in of_batch])
-                matched = self._matched(tokens, states_BPW)
-                for (image, place), value in zip(of_batch[:count], matched, strict=False):
-                    scores[image][place] = value
+
+            def probabilities(batch: list[tuple[int, int]], length: int = length) -> Any:
+                tokens = self._tokens([texts[i][place] for i, place in batch], length)
+                states_BPW = torch.stack([states[i] for i, _ in batch])
+                return self._matched(tokens, states_BPW)
+
+            asked = [pairs[index] for index in indices]
+            matched = in_batches(asked, self._batch_size, probabilities)
+            for (image, place), value in zip(asked, matched, strict=True):
+                scores[image][place] = value
         return scores
 
     def _matched(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -195,14 +195,3 @@ def _files(path: Path) -> list[Path]:
         for file in sorted(found)
         if file.suffix != ".md" and not any(part.startswith(".") for part in file.parts)
     ]
-
-
-def fixed_batches(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:
-    """Batches of exactly `size` items (the last one padded by its last item) and how many count.
-
-    Matrix kernels may round differently for different batch shapes; with one shape the result of
-    an item does not depend on its neighbours.
-    """
-    for start in range(0, len(items), size):
-        part = list(items[start : start + size])
-        yield part + [part[-1]] * (size - len(part)), len(part)

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from imgdiff.backends.checkpoints import fixed_batches, locate
+from imgdiff.backends.batching import BatchSize, in_batches
+from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.configs import ClipConfig
 from imgdiff.backends.loading import (
     clean,
@@ -37,7 +38,7 @@ class ClipEmbedder:
         """Load the weights; BackendError where they are not on this machine."""
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-        self._batch_size = config.batch_size
+        self._batch_size = BatchSize("embedder.batch_size", config.batch_size)
         folder = locate(config.MODEL_KEY, config.model)
         needed = ("config.json", "preprocessor_config.json")
         require_files(config.MODEL_KEY, config.model, folder, *needed)
@@ -58,12 +59,14 @@ class ClipEmbedder:
     def _embed(
         self, items: Sequence[T], features_of: Callable[[list[T]], Tensor]
     ) -> Float[np.ndarray, "N D"]:
-        rows = [np.zeros((0, self._model.config.projection_dim), dtype=np.float32)]
-        for batch, count in fixed_batches(items, self._batch_size):
+        def unit_rows(batch: list[T]) -> Float[np.ndarray, "B D"]:
             with torch.inference_mode():
                 features_BD = torch.nn.functional.normalize(features_of(batch).float(), dim=-1)
-            rows.append(features_BD.cpu().numpy()[:count])
-        return np.concatenate(rows)
+            rows_BD: Float[np.ndarray, "B D"] = features_BD.cpu().numpy()
+            return rows_BD
+
+        none = np.zeros((0, self._model.config.projection_dim), dtype=np.float32)
+        return np.vstack([none, *in_batches(items, self._batch_size, unit_rows)])
 
     def _image_features(self, images: list[Image.Image]) -> Tensor:
         rgb = [to_rgb(image) for image in images]

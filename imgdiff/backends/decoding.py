@@ -47,9 +47,10 @@ def joined(parts: Sequence[KeysAndValues]) -> KeysAndValues:
     ]
 
 
-def rows_of(memory: KeysAndValues, count: int) -> KeysAndValues:
-    """The first `count` rows."""
-    return [(keys[:count], values[:count]) for keys, values in memory]
+def rows_of(memory: KeysAndValues) -> list[KeysAndValues]:
+    """Each row by itself; shares the memory's tensors."""
+    layers = (zip(keys.split(1), values.split(1), strict=True) for keys, values in memory)
+    return [list(row) for row in zip(*layers, strict=True)]
 
 
 def _empty_cache() -> Any:

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from imgdiff.backends.checkpoints import fixed_batches
+from imgdiff.backends.batching import BatchSize, in_batches
 from imgdiff.backends.configs import ChannelOrder, FastSamConfig
 from imgdiff.backends.loading import device
 from imgdiff.backends.random_checkpoints import opened
@@ -130,6 +130,7 @@ class FastSam:
             ) from error
         network = network.to(device()).float().eval()
         self._config = config
+        self._batch_size = BatchSize("segmenter.batch_size", config.batch_size)
         self._network: Any = network.requires_grad_(requires_grad=False)
 
     def segment(self, images: Sequence[Image.Image]) -> list[list[Box]]:
@@ -160,9 +161,9 @@ class FastSam:
     def _detections(self, images: Sequence[Image.Image]) -> Iterator[tuple[int, _Detected]]:
         """(index of an image, what was found in it), in no fixed order."""
         for indices in self._by_padded_shape(images):
-            for batch, count in fixed_batches(indices, self._config.batch_size):
-                detected = self._detect([images[index] for index in batch])
-                yield from zip(batch[:count], detected, strict=False)
+            alike = [images[index] for index in indices]
+            detected = in_batches(alike, self._batch_size, self._detect)
+            yield from zip(indices, detected, strict=True)
 
     def _by_padded_shape(self, images: Sequence[Image.Image]) -> list[list[int]]:
         letterbox = self._letterbox()

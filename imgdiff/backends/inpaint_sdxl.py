@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imgdiff.backends.checkpoints import fixed_batches, locate
+from imgdiff.backends.batching import BatchSize, in_batches
+from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.inpainters import SdxlInpaintConfig
 from imgdiff.backends.loading import device, effective_dtype, loading, require_files
 from imgdiff.backends.random_checkpoints import pipeline_parts
@@ -51,6 +52,7 @@ class SdxlInpainter:
         pipeline.set_progress_bar_config(disable=True)
         self._pipeline = pipeline.to(device())
         self._config = config
+        self._batch_size = BatchSize("inpainter.batch_size", config.batch_size)
 
     def inpaint(
         self,
@@ -64,10 +66,7 @@ class SdxlInpainter:
         `avoid` is not read: nothing is copied.
         """
         items = list(zip(images, masks, seeds, strict=True))
-        painted: list[Image.Image] = []
-        for batch, count in fixed_batches(items, self._config.batch_size):
-            painted += self._paint(batch)[:count]
-        return painted
+        return list(in_batches(items, self._batch_size, self._paint))
 
     def _paint(self, items: Sequence[tuple[Image.Image, AnyMask, int]]) -> list[Image.Image]:
         config, side = self._config, (self._config.size_px,) * 2

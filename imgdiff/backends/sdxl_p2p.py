@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from imgdiff.backends.checkpoints import fixed_batches
+from imgdiff.backends.batching import BatchSize, in_batches
 from imgdiff.backends.loading import clean, device, effective_dtype, loading, quietly
 from imgdiff.backends.p2p_plan import PairPlan, plan_pair, refused
 from imgdiff.backends.prompt_to_prompt import Sampling, draw_pairs
@@ -36,6 +36,7 @@ class SdxlPairs:
     def __init__(self, config: SdxlP2pConfig) -> None:
         """Load the weights; BackendError where they are not on this machine."""
         self._config = config
+        self._batch_pairs = BatchSize("generator.batch_pairs", config.batch_pairs)
         with loading(config.MODEL_KEY, config.model), _diffusers_quiet():
             self._pipeline = _opened(config, config.folder())
         self._sampling = self._checked_sampling()
@@ -54,17 +55,20 @@ class SdxlPairs:
                 results[index] = made
             else:
                 plans.append((index, made))
-        for batch, count in fixed_batches(plans, self._config.batch_pairs):
+
+        def draw(batch: list[tuple[int, PairPlan]]) -> list[tuple[Any, Any]]:
             seeds = [pairs[index].seed for index, _ in batch]
             with quietly(), _diffusers_quiet():
-                drawn = draw_pairs(self._pipeline, [p for _, p in batch], seeds, self._sampling)
-            for (index, _), (left, right) in zip(batch[:count], drawn, strict=False):
-                results[index] = DrawnPair(
-                    left=left,
-                    right=right,
-                    left_caption=pairs[index].left,
-                    right_caption=pairs[index].right,
-                )
+                return draw_pairs(self._pipeline, [p for _, p in batch], seeds, self._sampling)
+
+        drawn = in_batches(plans, self._batch_pairs, draw)
+        for (index, _), (left, right) in zip(plans, drawn, strict=True):
+            results[index] = DrawnPair(
+                left=left,
+                right=right,
+                left_caption=pairs[index].left,
+                right_caption=pairs[index].right,
+            )
         return [result for result in results if result is not None]
 
     def _plan(self, pair: CaptionPair) -> PairPlan | Refusal:

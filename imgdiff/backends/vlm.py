@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from imgdiff.backends.batching import BatchSize, in_batches
 from imgdiff.backends.chat_templates import TEMPLATES, Exchange
-from imgdiff.backends.checkpoints import fixed_batches, locate
+from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.configs import VlmConfig
 from imgdiff.backends.decoding import (
     Sampling,
@@ -74,6 +75,9 @@ class VlmChat:
         """Load the weights; BackendError where they are not on this machine."""
         self._config = config
         self._template = TEMPLATES[config.template.value]
+        key = config.MODEL_KEY.rpartition(".")[0]
+        self._batch_size = BatchSize(f"{key}.batch_size", config.batch_size)
+        self._image_batch_size = BatchSize(f"{key}.image_batch_size", config.image_batch_size)
         folder = locate(config.MODEL_KEY, config.model)
         family = family_of(config.MODEL_KEY, config.model, folder)
         with loading(config.MODEL_KEY, config.model):
@@ -150,14 +154,17 @@ class VlmChat:
         """(index, answer) of questions of one group."""
         family, config = self.family, self._config
         sampling = Sampling(temperature=config.temperature, top_p=config.top_p)
-        for batch, count in fixed_batches(group, config.batch_size):
+
+        def answers(batch: list[_Asked]) -> list[list[int]]:
             cache = self._cache_of(batch)
             suffixes = torch.tensor([item.ids[item.shared :] for item in batch], device=device())
             seeds = [item.seed for item in batch]
-            tokens = decode(family, suffixes, cache, limit, sampling, seeds)
-            for item, answer in zip(batch[:count], tokens, strict=False):
-                text = family.tokenizer.decode(answer, skip_special_tokens=True)
-                yield item.index, text.strip()
+            return decode(family, suffixes, cache, limit, sampling, seeds)
+
+        tokens = in_batches(group, self._batch_size, answers)
+        for item, answer in zip(group, tokens, strict=True):
+            text = family.tokenizer.decode(answer, skip_special_tokens=True)
+            yield item.index, text.strip()
 
     def _cache_of(self, batch: Sequence[_Asked]) -> Any:
         """The decoder's memory of each row's prompt up to its image; None without images."""
@@ -165,15 +172,17 @@ class VlmChat:
         if not pictures:
             return None
         family = self.family
-        memories = []
-        for part, count in fixed_batches(list(pictures.values()), self._config.image_batch_size):
+
+        def memory_of(part: list[_Picture]) -> list[Any]:
             features = family.features([picture.image for picture in part])
             ids = torch.tensor([batch[0].opening] * len(part), device=device())
             inputs = torch.cat((family.embed(ids), features.to(family.model.dtype)), dim=1)
-            memories.append(rows_of(remembered(family, inputs), count))
+            return rows_of(remembered(family, inputs))
+
         rows = {key: row for row, key in enumerate(pictures)}
         wanted = [rows[item.picture.key] for item in batch if item.picture]
-        return recalled(joined(memories), wanted)
+        memories = in_batches(list(pictures.values()), self._image_batch_size, memory_of)
+        return recalled(joined(list(memories)), wanted)
 
 
 class _Pictures:

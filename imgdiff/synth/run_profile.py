@@ -13,6 +13,11 @@ from imgdiff.backends.runtime import peak_memory, reset_peak_memory
 MIB = 2**20
 FAST = 10  # items a second that are told to a tenth; slower ones to three digits
 
+TITLES = {  # short, so that the table fits a terminal
+    "model_calls": "asked", "seconds": "s", "loading_seconds": "loading", "peak_mb": "MiB",
+    "peak_gpu_mb": "GPU MiB",
+}  # fmt: skip
+
 
 @dataclass(kw_only=True, slots=True)
 class StageCost:
@@ -102,4 +107,4 @@ def profile_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[
         rate = row["items"] / seconds if seconds > 0 else 0.0
         cells = [format(row[name], shown.get(name, ",")) for name in names[1:]]
         lines.append([row["stage"], *cells, format(rate, ",.1f" if rate >= FAST else ".3g")])
-    return [*(name.replace("_", " ") for name in names), "items/s"], lines
+    return [*(TITLES.get(name, name) for name in names), "items/s"], lines

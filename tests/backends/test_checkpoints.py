@@ -2,7 +2,7 @@
 
 import pytest
 
-from imgdiff.backends.checkpoints import Needed, content_identity, find, fixed_batches, require
+from imgdiff.backends.checkpoints import Needed, content_identity, find, require
 from imgdiff.backends.configs import FastSamConfig
 from imgdiff.core.errors import BackendError
 
@@ -63,9 +63,3 @@ def test_identity_follows_the_content(tmp_path):
     (two / ".cache" / "huggingface" / "model.metadata").write_text("nor do a downloader's notes")
     content_identity.cache_clear()
     assert content_identity(two) == first
-
-
-def test_batches_have_one_size():
-    batches = list(fixed_batches([1, 2, 3, 4, 5], 2))
-    assert batches == [([1, 2], 2), ([3, 4], 2), ([5, 5], 1)]
-    assert list(fixed_batches([], 2)) == []
