@@ -119,12 +119,17 @@ class _Worker:
         return platform.node(), imgdiff.__version__, ""
 
     def work(self, work: Work, number: int, attempt: int, shards: list[int]) -> Any:
-        """`work` on some shards."""
+        """`work` on some shards; returns when its reports have arrived."""
+        import ray
+
+        last: list[Any] = []
 
         def report(amount: float, label: str) -> None:
-            self._reports.add.remote(number, attempt, amount, label)
+            last[:] = [self._reports.add.remote(number, attempt, amount, label)]
 
-        return work(shards, report)
+        result = work(shards, report)
+        ray.get(last)  # calls of one actor to another keep their order
+        return result
 
 
 class _Reports:
