@@ -29,6 +29,7 @@ _GENERATORS = (
 )
 _EDITORS = (
     ("model", "the language model `{model[model]}`"),
+    ("split", "the words of the procedural world: one of its objects is replaced by another"),
     ("", "a lexicon: one object name is replaced by another of its kind"),
 )
 _ROLES = (
