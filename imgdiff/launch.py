@@ -105,7 +105,6 @@ def run_main(
     """
     import hydra
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     def task(raw: DictConfig) -> None:
@@ -118,10 +117,9 @@ def run_main(
     task.__module__ = f"imgdiff.{config_name}"  # Hydra names the job after the task's module
     try:
         place = (folder or conf_dir()).resolve()
-        # Hydra's own list holds the groups of all commands that share conf/.
-        OmegaConf.register_new_resolver(
-            "groups", lambda: _groups_help(place, config_name), replace=True
-        )
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            sys.stdout.write(_help(place, config_name, command or config_name))
+            return
         decorate = hydra.main(
             version_base=HYDRA_VERSION, config_path=str(place), config_name=config_name
         )
@@ -304,6 +302,26 @@ def _is_hollow(node: Any) -> bool:
 
 def _groups(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+
+
+def _help(folder: Path, config_name: str, command: str) -> str:
+    """What --help prints.
+
+    Hydra's own would list the groups of all commands that share conf/, and takes a second to find
+    them.
+    """
+    import hydra
+    from omegaconf import OmegaConf
+
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    with hydra.initialize_config_dir(str(folder), version_base=HYDRA_VERSION):
+        values = OmegaConf.to_yaml(hydra.compose(config_name, overrides))
+    return (
+        f"python -m imgdiff.{command} [group=option] [key=value] [-m key=value1,value2]\n\n"
+        f"Groups and their options (group=option):\n\n{_groups_help(folder, config_name)}\n\n"
+        f"Values as composed (key=value changes one):\n\n{values}\n"
+        "--cfg job shows what would run. -m runs every combination of comma-separated values.\n"
+    )
 
 
 def _groups_help(folder: Path, config_name: str) -> str:
