@@ -226,9 +226,15 @@ while True:
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no file system that takes no files")
+def test_a_disk_that_takes_no_files_is_named():
+    with pytest.raises(StoreError, match=r"/proc/imgdiff.*could not be written"):
+        Store(Path("/proc/imgdiff"), "source")
+
+
 def test_killed_writers_leave_nothing_wrong(tmp_path):
     dice = random.Random(0)
-    for round_number in range(6):
+    for round_number in range(10):
         writers = [
             subprocess.Popen(
                 [sys.executable, "-c", WRITER, str(tmp_path), str(10 * round_number + n)],
