@@ -1,0 +1,139 @@
+"""What both sides of `area.py` are given: image pairs with nouns, checkpoints, thresholds."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgdiff.backends.checkpoints import find
+from imgdiff.backends.protocols import DrawnPair
+from imgdiff.backends.world import RenderConfig, Split, world_captions
+from imgdiff.backends.world_editor import WorldEditorConfig
+from imgdiff.core.files import write_json
+from imgdiff.core.identity import seed_for
+from imgdiff.core.images import save_image
+from imgdiff.core.records import CaptionPair
+from imgdiff.synth.nouns import changed_nouns
+
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+# The recipe's settings at the size of the world's images, and the snap that ultralytics fixes.
+SEGMENTER = {"image_size": 128, "confidence": 0.05, "box_iou": 0.5, "border_snap_px": 20}
+# Closed intervals, as the operator has them. `open` sends every box through every model.
+OPEN = {"image_similarity": [-2.0, 2.0], "crop_similarity": [-2.0, 2.0], "match": [-1.0, 2.0]}
+RECIPE_MATCH = 0.4
+MINI = {  # similarities of profile=mini, whose CLIP this is; the match of the recipe
+    "image_similarity": [0.012, 0.97], "crop_similarity": [-2.0, 0.943],
+    "match": [RECIPE_MATCH, 2.0],
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """One set of checkpoints, and the batches of imgdiff that suit it."""
+
+    name: str
+    clip: str
+    blip: str
+    rules: dict[str, list[float]] | None  # None: drawn from the scores, which mean nothing
+    batch_size: int
+
+
+SIZES = {
+    "mini": Size(
+        name="mini CLIP and BLIP", clip="mini:clip", blip="mini:blip", rules=MINI, batch_size=16
+    ),
+    "base": Size(
+        name="CLIP B/32 and BLIP base, random weights",
+        clip="random:openai/clip-vit-base-patch32",
+        blip="random:Salesforce/blip-itm-base-coco",
+        rules=None,
+        batch_size=4,
+    ),
+}
+
+
+def write_job(folder: Path, size: Size, count: int) -> dict[str, Any]:
+    """Pairs and checkpoints in `folder`; the job is returned and written as job.json."""
+    job = {
+        "root": str(folder),
+        "pairs": write_pairs(folder, count),
+        "models": {
+            "clip": str(write_checkpoint(size.clip, folder / "clip")),
+            "blip": str(write_checkpoint(size.blip, folder / "blip")),
+            "fastsam": str(next(whole("mini:fastsam").glob("*.pt"))),
+        },
+        "segmenter": SEGMENTER,
+        "batch_size": size.batch_size,
+    }
+    write_json(folder / "job.json", job)
+    return job
+
+
+def write_pairs(folder: Path, count: int) -> list[dict[str, Any]]:
+    """`count` pairs of the test world whose captions differ by a noun on either side.
+
+    Only such pairs can pass: the operator asks for a match on both sides.
+    """
+    found: list[dict[str, Any]] = []
+    editor = WorldEditorConfig(split=Split.test).build()
+    renderer = RenderConfig(split=Split.test).build()
+    for caption in world_captions(Split.test.value, 20 * count, 0):
+        (edit,) = editor.edit([caption.text], [seed_for(0, caption.id, "edit")])
+        nouns = changed_nouns(caption.text, edit.text)
+        if edit.refusal or not (nouns.left and nouns.right):
+            continue
+        seed = seed_for(0, caption.id, "generate")
+        pair = CaptionPair(id=caption.id, left=caption.text, right=edit.text, seed=seed)
+        (drawn,) = renderer.generate([pair])
+        if not isinstance(drawn, DrawnPair):
+            continue
+        # Not two names of which one is part of the other, nor digits that a box number may be.
+        paths = [folder / "images" / f"{pair.id}-{side}.png" for side in ("source", "edited")]
+        for image, path in zip((drawn.left, drawn.right), paths, strict=True):
+            save_image(image, path)
+        captions = [drawn.left_caption, drawn.right_caption]
+        nouns = changed_nouns(captions[0], captions[1])
+        found.append(
+            {
+                "id": pair.id, "images": list(map(str, paths)), "captions": captions,
+                "nouns": [list(nouns.left), list(nouns.right)],
+                "size": [drawn.left.width, drawn.left.height],
+            }
+        )  # fmt: skip
+        if len(found) == count:
+            return found
+    raise SystemExit(f"the world has only {len(found)} such pairs among its first {20 * count}")
+
+
+def whole(model: str) -> Path:
+    """The folder of a checkpoint of the package."""
+    path = find(model)
+    assert path is not None, model
+    return path
+
+
+def write_checkpoint(model: str, folder: Path) -> Path:
+    """A folder from which both sides load the same weights.
+
+    A trained checkpoint is copied, since its own folder may lie where the peer cannot look; random
+    weights are drawn once and saved, with the tokenizer that stands in for the published one.
+    """
+    from transformers import BlipForImageTextRetrieval, CLIPModel
+
+    from imgdiff.backends.checkpoints import is_random
+    from imgdiff.backends.random_checkpoints import open_model, tokenizer_folder
+
+    source = whole(model)
+    if not is_random(source):
+        shutil.copytree(source, folder)
+        return folder
+    import torch
+
+    kind = CLIPModel if "clip" in source.name else BlipForImageTextRetrieval
+    open_model(kind, source, torch.float32).save_pretrained(folder)
+    shutil.copy(source / "preprocessor_config.json", folder)
+    for name in TOKENIZER:
+        shutil.copy(tokenizer_folder(source) / name, folder)
+    return folder
