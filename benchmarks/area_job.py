@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from imgdiff.backends.checkpoints import find
 from imgdiff.backends.protocols import DrawnPair
@@ -14,16 +18,22 @@ from imgdiff.backends.world_editor import WorldEditorConfig
 from imgdiff.core.files import write_json
 from imgdiff.core.identity import seed_for
 from imgdiff.core.images import save_image
-from imgdiff.core.records import CaptionPair
+from imgdiff.core.records import CaptionPair, Side
 from imgdiff.synth.nouns import changed_nouns
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 # The recipe's settings at the size of the world's images, and the snap that ultralytics fixes.
 SEGMENTER = {"image_size": 128, "confidence": 0.05, "box_iou": 0.5, "border_snap_px": 20}
 # Closed intervals, as the operator has them. `open` sends every box through every model.
-OPEN = {"image_similarity": [-2.0, 2.0], "crop_similarity": [-2.0, 2.0], "match": [-1.0, 2.0]}
+Intervals = dict[str, list[float]]
+MEDIAN_HALF, SPREAD, SMALLEST_PX = math.log(0.053), 0.8, 2  # of given boxes; shares of the image
+OPEN: Intervals = {
+    "image_similarity": [-2.0, 2.0],
+    "crop_similarity": [-2.0, 2.0],
+    "match": [-1.0, 2.0],
+}
 RECIPE_MATCH = 0.4
-MINI = {  # similarities of profile=mini, whose CLIP this is; the match of the recipe
+MINI: Intervals = {  # similarities of profile=mini, whose CLIP this is; the match of the recipe
     "image_similarity": [0.012, 0.97], "crop_similarity": [-2.0, 0.943],
     "match": [RECIPE_MATCH, 2.0],
 }  # fmt: skip
@@ -31,34 +41,35 @@ MINI = {  # similarities of profile=mini, whose CLIP this is; the match of the r
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """One set of checkpoints, and the batches of imgdiff that suit it."""
+    """One set of checkpoints, the batches of imgdiff that suit it, and how much of it to run."""
 
     name: str
     clip: str
     blip: str
-    rules: dict[str, list[float]] | None  # None: drawn from the scores, which mean nothing
+    rules: Intervals | None  # None: drawn from the scores, which mean nothing
     batch_size: int
+    pairs: int
+    boxes: int  # of a pair, where they are given
 
 
 SIZES = {
     "mini": Size(
-        name="mini CLIP and BLIP", clip="mini:clip", blip="mini:blip", rules=MINI, batch_size=16
+        name="mini CLIP and BLIP", clip="mini:clip", blip="mini:blip", rules=MINI, batch_size=16,
+        pairs=12, boxes=60,
     ),
     "base": Size(
         name="CLIP B/32 and BLIP base, random weights",
-        clip="random:openai/clip-vit-base-patch32",
-        blip="random:Salesforce/blip-itm-base-coco",
-        rules=None,
-        batch_size=4,
+        clip="random:openai/clip-vit-base-patch32", blip="random:Salesforce/blip-itm-base-coco",
+        rules=None, batch_size=4, pairs=4, boxes=20,
     ),
-}
+}  # fmt: skip
 
 
-def write_job(folder: Path, size: Size, count: int) -> dict[str, Any]:
+def write_job(folder: Path, size: Size) -> dict[str, Any]:
     """Pairs and checkpoints in `folder`; the job is returned and written as job.json."""
     job = {
         "root": str(folder),
-        "pairs": write_pairs(folder, count),
+        "pairs": write_pairs(folder, size.pairs, size.boxes),
         "models": {
             "clip": str(write_checkpoint(size.clip, folder / "clip")),
             "blip": str(write_checkpoint(size.blip, folder / "blip")),
@@ -71,10 +82,11 @@ def write_job(folder: Path, size: Size, count: int) -> dict[str, Any]:
     return job
 
 
-def write_pairs(folder: Path, count: int) -> list[dict[str, Any]]:
+def write_pairs(folder: Path, count: int, boxes: int) -> list[dict[str, Any]]:
     """`count` pairs of the test world whose captions differ by a noun on either side.
 
-    Only such pairs can pass: the operator asks for a match on both sides.
+    Only such pairs can pass: the operator asks for a match on both sides. Each comes with `boxes`
+    boxes to give, half of them on either side.
     """
     found: list[dict[str, Any]] = []
     editor = WorldEditorConfig(split=Split.test).build()
@@ -89,7 +101,7 @@ def write_pairs(folder: Path, count: int) -> list[dict[str, Any]]:
         (drawn,) = renderer.generate([pair])
         if not isinstance(drawn, DrawnPair):
             continue
-        # Not two names of which one is part of the other, nor digits that a box number may be.
+        # The operator finds the other side's crop by replacing one name in a path by the other.
         paths = [folder / "images" / f"{pair.id}-{side}.png" for side in ("source", "edited")]
         for image, path in zip((drawn.left, drawn.right), paths, strict=True):
             save_image(image, path)
@@ -100,11 +112,29 @@ def write_pairs(folder: Path, count: int) -> list[dict[str, Any]]:
                 "id": pair.id, "images": list(map(str, paths)), "captions": captions,
                 "nouns": [list(nouns.left), list(nouns.right)],
                 "size": [drawn.left.width, drawn.left.height],
+                "boxes": [given_boxes(drawn.left, boxes // 2, pair.id, s) for s in Side],
             }
         )  # fmt: skip
         if len(found) == count:
             return found
     raise SystemExit(f"the world has only {len(found)} such pairs among its first {20 * count}")
+
+
+def given_boxes(image: Image.Image, count: int, pair_id: str, side: Side) -> list[list[float]]:
+    """Boxes (xyxy) of the sizes that a segmenter of everything finds: most are small.
+
+    Whole pixels, two at least, so that both sides cut the same crops.
+    """
+    dice = np.random.default_rng(seed_for(0, pair_id, f"boxes {side.name}"))
+    frame = np.array([image.width, image.height, image.width, image.height])
+    found: list[list[float]] = []
+    while len(found) < count:
+        centre = dice.uniform(0, frame[:2])
+        half = frame[:2] * dice.lognormal(MEDIAN_HALF, SPREAD, 2)
+        corners = np.clip(np.concatenate([centre - half, centre + half]).round(), 0, frame)
+        if (corners[2:] - corners[:2]).min() >= SMALLEST_PX:
+            found.append(corners.tolist())
+    return found
 
 
 def whole(model: str) -> Path:

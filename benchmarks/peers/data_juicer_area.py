@@ -8,9 +8,11 @@
         emoji beautifulsoup4
 
 The operator runs as it is, one pair after the other (`process_single`, the call that
-`dataset.map` makes), with two steps replaced:
+`dataset.map` makes), with these replaced:
 
 * the nouns are given, the same as imgdiff's: its own step needs NLTK's data, a download;
+* where a question asks for `given` boxes, they stand in the sample that its segmenter gets, which
+  then adds none;
 * where a question asks for `lossless`, its crops are written as PNG. Its JPEG is a stated
   difference, and this shows what is left without it.
 
@@ -42,13 +44,19 @@ class Noted:
     def __init__(self) -> None:
         self.start()
 
-    def start(self) -> None:
-        """A pair begins."""
+    def start(self, given: list[np.ndarray] | None = None) -> None:
+        """A pair begins, with its boxes where they are given."""
+        self.given = given
         self.boxes: list[np.ndarray] = []  # of each image, rows of centre, width, height
         self.image_similarity: float | None = None
         self.crops: dict[int, float] = {}
         self.matches: dict[tuple[int, int], float] = {}  # the best noun's, by box and side
         self.seconds = dict.fromkeys(("segment", "compare", "match"), 0.0)
+
+    def given_boxes(self, sample: dict[str, Any]) -> None:
+        """A mapper that finds boxes in its sample adds none; that is its own rule."""
+        if self.given is not None:
+            sample[META] = {BOXES: self.given}
 
     def segmented(self, sample: dict[str, Any], seconds: float) -> None:
         """Boxes were found."""
@@ -104,10 +112,14 @@ def watch(noted: Noted) -> None:
     from data_juicer.ops.filter.image_text_matching_filter import ImageTextMatchingFilter
     from data_juicer.ops.mapper.image_segment_mapper import ImageSegmentMapper
 
-    def after(kind: Any, name: str, note: Callable[[dict[str, Any], float], None]) -> None:
+    def around(
+        kind: Any, name: str, note: Callable[[dict[str, Any], float], None],
+        prepare: Callable[[dict[str, Any]], None] = lambda sample: None,
+    ) -> None:  # fmt: skip
         plain = getattr(kind, name)
 
         def watched(fused: Any, sample: Any, *args: Any, **options: Any) -> Any:
+            prepare(sample)
             clock = time.perf_counter()
             found = plain(fused, sample, *args, **options)
             note(found, time.perf_counter() - clock)
@@ -115,9 +127,9 @@ def watch(noted: Noted) -> None:
 
         setattr(kind, name, watched)
 
-    after(ImagePairSimilarityFilter, "compute_stats_single", noted.compared)
-    after(ImageSegmentMapper, "process_single", noted.segmented)
-    after(ImageTextMatchingFilter, "compute_stats_single", noted.matched)
+    around(ImagePairSimilarityFilter, "compute_stats_single", noted.compared)
+    around(ImageSegmentMapper, "process_single", noted.segmented, noted.given_boxes)
+    around(ImageTextMatchingFilter, "compute_stats_single", noted.matched)
 
 
 class Peer:
@@ -150,7 +162,9 @@ class Peer:
         self._decide_by(question["rules"])
         self._cv2.lossless = question["lossless"]
         clock = time.perf_counter()
-        done = {str(number): self._pair(number) for number in question["pairs"]}
+        done = {
+            str(number): self._pair(number, given=question["given"]) for number in question["pairs"]
+        }
         seconds = time.perf_counter() - clock
         stages = {
             name: sum(parts[name] for _, parts in done.values()) for name in self._noted.seconds
@@ -167,10 +181,10 @@ class Peer:
         compare["min_score_2"], compare["max_score_2"] = rules["crop_similarity"]
         match.min_score, match.max_score = rules["match"]
 
-    def _pair(self, number: int) -> tuple[dict[str, Any], dict[str, float]]:
+    def _pair(self, number: int, *, given: bool) -> tuple[dict[str, Any], dict[str, float]]:
         """What became of a pair, and what its steps took."""
         pair, noted = self._job["pairs"][number], self._noted
-        noted.start()
+        noted.start([_centred(rows) for rows in pair["boxes"]] if given else None)
         sample = dict(zip(("image_path1", "image_path2"), pair["images"], strict=True))
         sample |= dict(zip(("caption1", "caption2"), pair["captions"], strict=True))
         kept_M4 = self._operator.process_single(sample)[META][BOXES]
@@ -185,6 +199,13 @@ def _arguments(job: dict[str, Any]) -> list[dict[str, Any]]:
         "conf": boxes["confidence"], "iou": boxes["box_iou"],
     }  # fmt: skip
     return [{"hf_clip": models["clip"]}, segment, {"hf_blip": models["blip"]}]
+
+
+def _centred(rows: list[list[float]]) -> np.ndarray:
+    """Boxes as centre, width and height, in the segmenter's number type."""
+    corners_N4 = np.array(rows, dtype=np.float32).reshape(-1, 4)
+    first_N2, last_N2 = corners_N4[:, :2], corners_N4[:, 2:]
+    return np.hstack([(first_N2 + last_N2) / 2, last_N2 - first_N2])
 
 
 def _outcome(noted: Noted, kept_M4: np.ndarray) -> dict[str, Any]:
