@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from imgdiff.backends.checkpoints import find
 from imgdiff.backends.protocols import DrawnPair
@@ -18,7 +18,7 @@ from imgdiff.backends.world_editor import WorldEditorConfig
 from imgdiff.core.files import write_json
 from imgdiff.core.identity import seed_for
 from imgdiff.core.images import save_image
-from imgdiff.core.records import CaptionPair, Side
+from imgdiff.core.records import CaptionPair, NamedBox, Side
 from imgdiff.synth.nouns import changed_nouns
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
@@ -26,7 +26,9 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 SEGMENTER = {"image_size": 128, "confidence": 0.05, "box_iou": 0.5, "border_snap_px": 20}
 # Closed intervals, as the operator has them. `open` sends every box through every model.
 Intervals = dict[str, list[float]]
-MEDIAN_HALF, SPREAD, SMALLEST_PX = math.log(0.053), 0.8, 2  # of given boxes; shares of the image
+# Of given boxes: logarithm of half a side (share of the image) and its spread, how far from an
+# object's corners (share of its side), and the smallest side in pixels.
+MEDIAN_HALF, SPREAD, NEAR, SMALLEST_PX = math.log(0.053), 0.8, 0.08, 2
 OPEN: Intervals = {
     "image_similarity": [-2.0, 2.0],
     "crop_similarity": [-2.0, 2.0],
@@ -112,7 +114,7 @@ def write_pairs(folder: Path, count: int, boxes: int) -> list[dict[str, Any]]:
                 "id": pair.id, "images": list(map(str, paths)), "captions": captions,
                 "nouns": [list(nouns.left), list(nouns.right)],
                 "size": [drawn.left.width, drawn.left.height],
-                "boxes": [given_boxes(drawn.left, boxes // 2, pair.id, s) for s in Side],
+                "boxes": _boxes_of(drawn, boxes // 2, pair.id),
             }
         )  # fmt: skip
         if len(found) == count:
@@ -120,18 +122,35 @@ def write_pairs(folder: Path, count: int, boxes: int) -> list[dict[str, Any]]:
     raise SystemExit(f"the world has only {len(found)} such pairs among its first {20 * count}")
 
 
-def given_boxes(image: Image.Image, count: int, pair_id: str, side: Side) -> list[list[float]]:
-    """Boxes (xyxy) of the sizes that a segmenter of everything finds: most are small.
+def _boxes_of(drawn: DrawnPair, count: int, pair_id: str) -> list[list[list[float]]]:
+    """`given_boxes` of either image."""
+    assert drawn.truth is not None
+    objects = (drawn.truth.left_objects, drawn.truth.right_objects)
+    return [
+        given_boxes(drawn.left.size, objects[side], count, seed_for(0, pair_id, side.name))
+        for side in Side
+    ]
+
+
+def given_boxes(
+    size: tuple[int, int], objects: Sequence[NamedBox], count: int, seed: int
+) -> list[list[float]]:
+    """Boxes (xyxy) as a segmenter of everything finds them: some objects, and many small parts.
 
     Whole pixels, two at least, so that both sides cut the same crops.
     """
-    dice = np.random.default_rng(seed_for(0, pair_id, f"boxes {side.name}"))
-    frame = np.array([image.width, image.height, image.width, image.height])
+    dice = np.random.default_rng(seed)
+    frame = np.array([*size, *size])
     found: list[list[float]] = []
     while len(found) < count:
-        centre = dice.uniform(0, frame[:2])
-        half = frame[:2] * dice.lognormal(MEDIAN_HALF, SPREAD, 2)
-        corners = np.clip(np.concatenate([centre - half, centre + half]).round(), 0, frame)
+        if len(found) % 3 == 0:
+            near = np.array(objects[int(dice.integers(len(objects)))].box.as_tuple())
+            corners = near + dice.normal(0, NEAR, 4) * np.tile(near[2:] - near[:2], 2)
+        else:
+            centre = dice.uniform(0, frame[:2])
+            half = frame[:2] * dice.lognormal(MEDIAN_HALF, SPREAD, 2)
+            corners = np.concatenate([centre - half, centre + half])
+        corners = np.clip(corners.round(), 0, frame)
         if (corners[2:] - corners[:2]).min() >= SMALLEST_PX:
             found.append(corners.tolist())
     return found

@@ -161,17 +161,17 @@ class Peer:
         """One round over some pairs under some thresholds."""
         self._decide_by(question["rules"])
         self._cv2.lossless = question["lossless"]
-        clock = time.perf_counter()
+        clock, cpu = time.perf_counter(), time.process_time()
         done = {
             str(number): self._pair(number, given=question["given"]) for number in question["pairs"]
         }
-        seconds = time.perf_counter() - clock
+        seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
         stages = {
             name: sum(parts[name] for _, parts in done.values()) for name in self._noted.seconds
         }
         stages["all else"] = seconds - sum(stages.values())
         pairs = {number: found for number, (found, _) in done.items()}
-        return {"seconds": seconds, "stages": stages, "pairs": pairs}
+        return {"seconds": seconds, "cpu_seconds": cpu, "stages": stages, "pairs": pairs}
 
     def _decide_by(self, rules: dict[str, list[float]]) -> None:
         """Closed intervals, as the operator has them."""
