@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ QUIET = {  # no connection, no installation, no file outside the temporary folde
 class Team:
     """The processes of one side, and how the pairs are dealt to them."""
 
+    name: str
     workers: list[Worker]
     ready: list[dict[str, Any]]
     shares: list[list[int]]
@@ -64,6 +66,7 @@ class Team:
                 stages[name] = stages.get(name, 0.0) + seconds
         outcomes = [found[str(number)] for number in range(len(found))]
         seconds = max(part["seconds"] for part in told)
+        say(f"{self.name}: a round of {len(found)} pairs in {seconds:.1f} s")
         return Round(seconds, sum(part["cpu_seconds"] for part in told), stages, outcomes)
 
 
@@ -97,7 +100,7 @@ def team(
             workers.append(Worker(command, QUIET | places | counts, log))
             ready.append(workers[-1].answer())
         shares = [list(range(number, pairs, processes)) for number in range(processes)]
-        yield Team(workers, ready, shares)
+        yield Team(name, workers, ready, shares)
     finally:
         for worker in workers:
             worker.close()
@@ -125,7 +128,7 @@ def compared(args: argparse.Namespace, size: Size, ours: Team, peer: Team | None
     rules = size.rules or middle_rules(scores[0].outcomes, args.different, args.matching)
     cases: dict[str, Any] = {}
     for boxes, given in BOXES.items():
-        for side in sides:
+        for side in sides if not given else ():  # of the given ones, the scores were the first
             side.round(OPEN, given=given)
         done: dict[str, list[list[Round]]] = {}
         for name, intervals in (("recipe", rules), ("open", OPEN)):
@@ -261,6 +264,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Every size, its tables, and the record."""
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # temporary folders go then too
     if args.peer is None:
         say("No --peer: only imgdiff is measured, and nothing is compared.")
     load = os.getloadavg()[0]

@@ -1,11 +1,11 @@
 """Data-Juicer's area operator as one side of `benchmarks/area.py`, in an environment of its own.
 
-    python -m venv PEER
+    python3.11 -m venv PEER
     PEER/bin/pip install --no-deps py-data-juicer==1.6.1 transformers==4.57.6 datasets==4.4.2 \
         "diffusers<0.36" "huggingface-hub<1" "tokenizers<0.23"
     PEER/bin/pip install torch torchvision ultralytics opencv-python pandas pyarrow dill \
         multiprocess fsspec aiohttp ray msgpack pydantic loguru jsonargparse tomli zstandard wget \
-        emoji beautifulsoup4
+        emoji beautifulsoup4 safetensors regex requests tqdm xxhash httpx psutil
 
 The operator runs as it is, one pair after the other (`process_single`, the call that
 `dataset.map` makes), with these replaced:
