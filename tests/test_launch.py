@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -181,7 +182,11 @@ def command(conf: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     work = conf.parent / "work"
     work.mkdir(exist_ok=True)
     line = [sys.executable, "-c", ROOM, str(conf), *arguments]
-    return subprocess.run(line, cwd=work, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        line, cwd=work, capture_output=True, text=True, check=False,
+        # A shell that runs the tests in the background lets them, and us, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def test_a_run_logs_to_the_console_and_leaves_nothing_behind(conf: Path) -> None:
