@@ -11,11 +11,13 @@ from imgdiff.core.identity import fingerprint, seed_for
 from imgdiff.core.images import side_by_side, with_red_box
 from imgdiff.core.records import ImagePair, Side
 from imgdiff.synth.config import DescribeBy, SentenceBy
-from imgdiff.synth.scores import CHUNK, Asked, matches, missed_end
-from imgdiff.synth.selection import passes
+from imgdiff.synth.scores import CHUNK, SCORE_DIGITS, Asked, matches, missed_end
+from imgdiff.synth.selection import Rules, passes
 from imgdiff.synth.states import ItemState, RegionState, open_regions
 from imgdiff.synth.tools import Tools
 from imgdiff.synth.wording import template_sentence, truthful_content
+
+Fall = tuple[str, str]  # the stage at which a region falls, and the reason
 
 
 def describe_contents(states: list[ItemState], tools: Tools) -> None:
@@ -45,8 +47,7 @@ def describe_contents(states: list[ItemState], tools: Tools) -> None:
     answers = tools.values("describe", "describer", keyed, compute, limit)
     for index, (_, region) in enumerate(waiting):
         region.contents = (answers[2 * index], answers[2 * index + 1])
-        if not all(region.contents):
-            region.reject("describe", "empty description")
+        _reject(region, wordless(region.contents))
 
 
 def region_prompt(images: ImagePair, box: Box, template: str) -> str:
@@ -73,21 +74,19 @@ def _true_contents(state: ItemState, region: RegionState) -> tuple[str, str]:
 
 def compare_contents(states: list[ItemState], tools: Tools) -> None:
     """Caption similarity filter: two contents that read alike are no difference (paper §3.4.2)."""
-    interval = tools.config.rules.content_similarity
     if tools.config.describe.by is DescribeBy.truth:
         return
 
     def compute(items: Sequence[tuple[str, str]]) -> list[float]:
         rows = tools.backends.embedder.embed_texts([text for pair in items for text in pair])
-        return [round(float(v), 6) for v in (rows[0::2] * rows[1::2]).sum(axis=1)]
+        return [round(float(v), SCORE_DIGITS) for v in (rows[0::2] * rows[1::2]).sum(axis=1)]
 
     waiting = [(r, r.contents) for _, r in open_regions(states) if r.contents is not None]
     keyed = [(fingerprint(*contents), contents) for _, contents in waiting]
     scores = tools.values("content_similarity", "embedder", keyed, compute)
     for (region, _), score in zip(waiting, scores, strict=True):
         region.content_similarity = score
-        if not interval.accepts(score):
-            region.reject("content_similarity", missed_end(interval, score, "descriptions"))
+        _reject(region, alike(score, tools.config.rules))
 
 
 def match_contents(states: list[ItemState], tools: Tools) -> None:
@@ -105,8 +104,32 @@ def match_contents(states: list[ItemState], tools: Tools) -> None:
     values = tools.values("content_match", "matcher", keyed, matches(tools, margin), margin)
     for (_, region, (left, right)), (lefts, rights) in zip(waiting, values, strict=True):
         region.content_match = (lefts[left], rights[right])
-        if not passes(rules.content_match, rules.content_match_combine, *region.content_match):
-            region.reject("content_match", "description does not fit the crop")
+        _reject(region, unfit(region.content_match, rules))
+
+
+def wordless(contents: tuple[str, str]) -> Fall | None:
+    """Why a region falls for its two descriptions, or None."""
+    return None if all(contents) else ("describe", "empty description")
+
+
+def alike(score: float, rules: Rules) -> Fall | None:
+    """Why a region falls for the similarity of its descriptions, or None."""
+    interval = rules.content_similarity
+    if interval.accepts(score):
+        return None
+    return "content_similarity", missed_end(interval, score, "descriptions")
+
+
+def unfit(fits: tuple[float, float], rules: Rules) -> Fall | None:
+    """Why a region falls for how its descriptions fit their crops, or None."""
+    if passes(rules.content_match, rules.content_match_combine, *fits):
+        return None
+    return "content_match", "description does not fit the crop"
+
+
+def _reject(region: RegionState, fall: Fall | None) -> None:
+    if fall is not None:
+        region.reject(*fall)
 
 
 def say_differences(states: list[ItemState], tools: Tools) -> None:

@@ -50,18 +50,23 @@ def _apart_from_thresholds(config: SynthConfig) -> dict[str, Any]:
     return settings | {"rules": rules, "store_dir": config.store_dir}
 
 
+def image_sets(rows: Sequence[SynthConfig]) -> list[dict[str, Any]]:
+    """The settings of each set of images that the rows need, without doubles."""
+    drawing = (_drawing(row) for row in rows if row.stop_after is not StopAfter.edit)
+    return list({fingerprint(settings): settings for settings in drawing}.values())
+
+
 def check_images(rows: Sequence[SynthConfig]) -> None:
     """ConfigError where rows need image pairs of their own and nobody allowed it."""
-    drawing = [row for row in rows if row.stop_after is not StopAfter.edit]
-    kinds = {fingerprint(_drawing(row)): _drawing(row) for row in drawing}
-    if len(kinds) < 2 or all(row.allow_new_images for row in drawing):  # noqa: PLR2004
+    sets = image_sets(rows)
+    if len(sets) <= 1 or all(row.allow_new_images for row in rows):
         return
-    first, *others = kinds.values()
+    first, *others = sets
     keys = sorted({key for other in others for key in differences(first, other)})
-    limit = drawing[0].source.limit
+    limit = rows[0].source.limit
     many = "all pairs of the source" if limit is None else f"{limit:,} pairs"
     raise ConfigError(
-        f"a sweep over {', '.join(keys)}: {len(kinds)} sets of images have to be drawn, each of "
+        f"a sweep over {', '.join(keys)}: {len(sets)} sets of images have to be drawn, each of "
         f"{many}, where a sweep over thresholds (rules.*) draws one and decides by look-up. If "
         "that is what you want, add allow_new_images=true."
     )

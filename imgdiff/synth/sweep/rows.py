@@ -12,11 +12,11 @@ from imgdiff.core.geometry import box_from
 from imgdiff.core.identity import fingerprint
 from imgdiff.synth.candidates import judged, similarity_key
 from imgdiff.synth.decide import REASONS, Fate, fates
-from imgdiff.synth.differences import describe_keys, region_prompt
+from imgdiff.synth.differences import Fall, alike, describe_keys, region_prompt, unfit, wordless
 from imgdiff.synth.funnel import Funnel
 from imgdiff.synth.regions import NO_NOUN, NO_REGION, NO_SEGMENT, find_nouns
 from imgdiff.synth.scores import missed_end
-from imgdiff.synth.selection import Rules, passes
+from imgdiff.synth.selection import Rules
 from imgdiff.synth.states import ItemState
 from imgdiff.synth.sweep.columns import Known, known_boxes
 from imgdiff.synth.tools import Tools
@@ -208,19 +208,17 @@ def _count(
     return True
 
 
-def _judge(region: Described, rules: Rules) -> tuple[str, str] | None:
+def _judge(region: Described, rules: Rules) -> Fall | None:
     """Stage and reason that a described region falls for, STANDS, or None where it is not known."""
     if region.contents is None:
         return None
-    if not all(region.contents):
-        return "describe", "empty description"
-    if region.similarity is None:
-        return None
-    if not rules.content_similarity.accepts(region.similarity):
-        missed = missed_end(rules.content_similarity, region.similarity, "descriptions")
-        return "content_similarity", missed
-    if region.fit is None:
-        return None
-    if not passes(rules.content_match, rules.content_match_combine, *region.fit):
-        return "content_match", "description does not fit the crop"
-    return STANDS
+    fall = wordless(region.contents)
+    if fall is None:
+        if region.similarity is None:
+            return None
+        fall = alike(region.similarity, rules)
+    if fall is None:
+        if region.fit is None:
+            return None
+        fall = unfit(region.fit, rules)
+    return fall or STANDS

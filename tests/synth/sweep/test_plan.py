@@ -8,7 +8,7 @@ from imgdiff.core.errors import ConfigError
 from imgdiff.launch import compose_typed
 from imgdiff.synth.config import SynthConfig, register
 from imgdiff.synth.selection import Rules
-from imgdiff.synth.sweep.plan import THRESHOLDS, check_images, groups
+from imgdiff.synth.sweep.plan import THRESHOLDS, check_images, groups, image_sets
 
 # Rules that change what a model is shown, or whether it is asked at all.
 OTHERS = {"regions_from", "noun_side", "content_margin_px", "removal"}
@@ -37,18 +37,20 @@ def test_rows_that_differ_in_thresholds_alone_belong_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "sets"),
     [
-        ("rules.match.above=0.3", "matcher.batch_size=4"),
-        ("source.limit=5", "source.limit=6"),
-        ("describe.sentence_by=template", "describe.sentence_by=chat"),
-        ("seed=1 stop_after=edit", "seed=2 stop_after=edit"),
-        ("seed=1 allow_new_images=true", "seed=2 allow_new_images=true"),
-        ("inpainter=opencv removal.dilate_px=3", "removal.dilate_px=5"),
+        (("rules.match.above=0.3", "matcher.batch_size=4"), 1),
+        (("source.limit=5", "source.limit=6"), 1),
+        (("describe.sentence_by=template", "describe.sentence_by=chat"), 1),
+        (("seed=1 stop_after=edit", "seed=2 stop_after=edit"), 0),
+        (("seed=1 allow_new_images=true", "seed=2 allow_new_images=true"), 2),
+        (("inpainter=opencv removal.dilate_px=3", "removal.dilate_px=5"), 1),
     ],
 )
-def test_these_draw_one_set_of_images(changes) -> None:
-    check_images(rows(*changes))
+def test_these_need_so_many_sets_of_images_and_are_let_through(changes, sets) -> None:
+    configs = rows(*changes)
+    assert len(image_sets(configs)) == sets
+    check_images(configs)
 
 
 @pytest.mark.parametrize(
