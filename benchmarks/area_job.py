@@ -52,6 +52,7 @@ class Size:
     batch_size: int
     pairs: int
     boxes: int  # of a pair, where they are given
+    layers: int | None = None  # of random weights: so many thin ones, to see what is no model
 
 
 SIZES = {
@@ -64,6 +65,14 @@ SIZES = {
         clip="random:openai/clip-vit-base-patch32", blip="random:Salesforce/blip-itm-base-coco",
         rules=None, batch_size=4, pairs=4, boxes=20,
     ),
+    "thin": Size(
+        name="two thin layers that see as many pixels as CLIP B/32 and BLIP base, random weights",
+        clip="random:openai/clip-vit-base-patch32", blip="random:Salesforce/blip-itm-base-coco",
+        rules=None, batch_size=16, pairs=12, boxes=60, layers=2,
+    ),
+}  # fmt: skip
+THIN = {
+    "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "encoder_hidden_size": 64
 }  # fmt: skip
 
 
@@ -73,8 +82,8 @@ def write_job(folder: Path, size: Size) -> dict[str, Any]:
         "root": str(folder),
         "pairs": write_pairs(folder, size.pairs, size.boxes),
         "models": {
-            "clip": str(write_checkpoint(size.clip, folder / "clip")),
-            "blip": str(write_checkpoint(size.blip, folder / "blip")),
+            "clip": str(write_checkpoint(size.clip, folder / "clip", size.layers)),
+            "blip": str(write_checkpoint(size.blip, folder / "blip", size.layers)),
             "fastsam": str(next(whole("mini:fastsam").glob("*.pt"))),
         },
         "segmenter": SEGMENTER,
@@ -163,26 +172,41 @@ def whole(model: str) -> Path:
     return path
 
 
-def write_checkpoint(model: str, folder: Path) -> Path:
+def write_checkpoint(model: str, folder: Path, layers: int | None = None) -> Path:
     """A folder from which both sides load the same weights.
 
     A trained checkpoint is copied, since its own folder may lie where the peer cannot look; random
     weights are drawn once and saved, with the tokenizer that stands in for the published one.
+    `layers` makes them so many thin layers behind the same pixels.
     """
-    from transformers import BlipForImageTextRetrieval, CLIPModel
-
     from imgdiff.backends.checkpoints import is_random
-    from imgdiff.backends.random_checkpoints import open_model, tokenizer_folder
+    from imgdiff.backends.random_checkpoints import tokenizer_folder
 
     source = whole(model)
     if not is_random(source):
         shutil.copytree(source, folder)
         return folder
-    import torch
-
-    kind = CLIPModel if "clip" in source.name else BlipForImageTextRetrieval
-    open_model(kind, source, torch.float32).save_pretrained(folder)
+    _drawn(source, layers).save_pretrained(folder)
     shutil.copy(source / "preprocessor_config.json", folder)
     for name in TOKENIZER:
         shutil.copy(tokenizer_folder(source) / name, folder)
     return folder
+
+
+def _drawn(source: Path, layers: int | None) -> Any:
+    """The model of a published configuration, or of a thin one, with random weights."""
+    import torch
+    from transformers import BlipForImageTextRetrieval, CLIPModel
+
+    from imgdiff.backends.random_checkpoints import open_model
+
+    kind = CLIPModel if "clip" in source.name else BlipForImageTextRetrieval
+    if layers is None:
+        return open_model(kind, source, torch.float32)
+    config = kind.config_class.from_pretrained(source)
+    for part in (config.text_config, config.vision_config):
+        for key, value in ({"num_hidden_layers": layers} | THIN).items():
+            if hasattr(part, key):
+                setattr(part, key, value)
+    torch.manual_seed(0)
+    return kind._from_config(config, dtype=torch.float32).eval()

@@ -21,8 +21,8 @@ from imgdiff.backends.loading import (
     loading,
     require_files,
 )
+from imgdiff.backends.pixels import PixelReader
 from imgdiff.backends.random_checkpoints import open_model, tokenizer_folder
-from imgdiff.core.images import to_rgb
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class ClipEmbedder:
             model = open_model(CLIPModel, folder, effective_dtype(config.dtype))
             self._model: Any = model.eval().to(device())
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(tokenizer_folder(folder))
-            self._processor: Any = CLIPImageProcessorPil.from_pretrained(folder)
+            self._pixels = PixelReader(CLIPImageProcessorPil.from_pretrained(folder))
 
     def embed_images(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:
         """One unit row per image, preprocessed as the checkpoint says (centre crop included)."""
@@ -69,8 +69,7 @@ class ClipEmbedder:
         return np.vstack([none, *in_batches(items, self._batch_size, unit_rows)])
 
     def _image_features(self, images: list[Image.Image]) -> Tensor:
-        rgb = [to_rgb(image) for image in images]
-        pixels = self._processor(images=rgb, return_tensors="pt")["pixel_values"]
+        pixels = self._pixels(images)
         out = self._model.vision_model(pixel_values=pixels.to(device(), self._model.dtype))
         features: Tensor = self._model.visual_projection(out.pooler_output)
         return features

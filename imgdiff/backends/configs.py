@@ -169,7 +169,7 @@ class BlipConfig:
     dtype: Dtype = Dtype.float32
 
     MODEL_KEY: ClassVar[str] = "matcher.model"
-    VERSION: ClassVar[int] = 1  # of everything in blip.py that changes a score
+    VERSION: ClassVar[int] = 2  # of everything in blip.py that changes a score
 
     def __post_init__(self) -> None:
         _check_model(self.MODEL_KEY, self.model)
