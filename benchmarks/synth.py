@@ -1,10 +1,14 @@
 """Speed and memory of `python -m imgdiff.synth` on the mini preset, as ratios in one run.
 
     python benchmarks/synth.py                  # 200 pairs: first run, second threshold, 1 worker
+    python benchmarks/synth.py --pairs 200 2000
     python benchmarks/synth.py --memory 200 2000
+    python benchmarks/synth.py --memory 2000 20000 --by-record
     python benchmarks/synth.py --kills 10
 
-Everything is written to a temporary folder. Timings are for people; nothing asserts them.
+`--by-record` asks no model: regions and sentences are taken from what the world knows of its pairs,
+and all files are written as ever. Everything is written to a temporary folder; `--out` is a JSON
+file of the figures. Timings are for people; nothing asserts them.
 """
 
 from __future__ import annotations
@@ -18,9 +22,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imgdiff.core.console import say, show_table
+from imgdiff.core.files import read_json, write_json
+
+BY_RECORD = ("rules.regions_from=truth", "describe.by=truth", "describe.sentence_by=template")
 
 
 def command(folder: Path, out: str, *settings: str) -> list[str]:
@@ -50,13 +57,18 @@ def timed(arguments: list[str]) -> Cost:
     return Cost(time.monotonic() - clock, cpu, usage.ru_maxrss / 1024)
 
 
-def speed(folder: Path, pairs: int) -> None:
+def speed(folder: Path, pairs: int) -> dict[str, Any]:
     """First run, a second with another threshold, and the same from one worker."""
     limit = f"source.limit={pairs}"
     first = timed(command(folder, "first", limit, "workers=2"))
     second = timed(command(folder, "second", limit, "workers=2", "rules.max_regions=1"))
     single = f"store_dir={folder / 'single'}"
     alone = timed([*command(folder, "alone", limit, "workers=1"), single])
+    runs = {
+        "first run, 2 workers": first,
+        "another threshold": second,
+        "first run, 1 worker": alone,
+    }
     rows = [
         (
             name,
@@ -64,29 +76,45 @@ def speed(folder: Path, pairs: int) -> None:
             f"{cost.seconds / first.seconds:.3f}",
             f"{cost.cpu_seconds:.1f} s",
             f"{pairs / cost.seconds:.1f}",
+            f"{cost.peak_mib:.0f} MiB",
         )
-        for name, cost in (
-            ("first run, 2 workers", first),
-            ("another threshold", second),
-            ("first run, 1 worker", alone),
-        )
+        for name, cost in runs.items()
     ]
-    show_table(f"{pairs} pairs", ("run", "time", "ratio", "CPU", "pairs/s"), rows)
-    say(f"equal bytes from 1 and 2 workers: {same(folder / 'first', folder / 'alone')}")
+    show_table(f"{pairs} pairs", ("run", "time", "ratio", "CPU", "pairs/s", "peak"), rows)
+    equal = same(folder / "first", folder / "alone")
+    say(f"equal bytes from 1 and 2 workers: {equal}")
+    return {
+        "pairs": pairs,
+        "equal_bytes": equal,
+        "runs": {name: cost._asdict() for name, cost in runs.items()},
+        "profile": read_json(folder / "alone" / "profile.json"),
+    }
 
 
-def memory(folder: Path, sizes: list[int]) -> None:
+def memory(folder: Path, sizes: list[int], *, by_record: bool) -> list[dict[str, Any]]:
     """Peak memory at several sizes (one worker, so that one process holds everything)."""
-    rows = []
+    found = []
     for size in sizes:
         store = f"store_dir={folder / f'memory-{size}'}"
         settings = (f"source.limit={size}", "workers=1", "export.parquet_images=true", store)
+        settings += BY_RECORD if by_record else ()
         cost = timed(command(folder, f"memory-{size}-out", *settings))
-        rows.append((str(size), f"{cost.peak_mib:.0f} MiB", f"{size / cost.seconds:.1f}"))
-    show_table("Peak memory", ("pairs", "peak", "pairs/s"), rows)
+        found.append({"pairs": size, **cost._asdict()})
+    least = found[0]["peak_mib"]
+    rows = [
+        (
+            str(one["pairs"]),
+            f"{one['peak_mib']:.0f} MiB",
+            f"{one['peak_mib'] / least:.3f}",
+            f"{one['pairs'] / one['seconds']:.1f}",
+        )
+        for one in found
+    ]
+    show_table("Peak memory", ("pairs", "peak", "ratio", "pairs/s"), rows)
+    return found
 
 
-def kills(folder: Path, count: int, pairs: int) -> None:
+def kills(folder: Path, count: int, pairs: int) -> dict[str, Any]:
     """Kill the run at random moments, start it again, and compare the bytes at the end."""
     settings = (f"source.limit={pairs}", "workers=2", "shard_size=10")
     whole = timed(command(folder, "whole", *settings)).seconds
@@ -98,7 +126,9 @@ def kills(folder: Path, count: int, pairs: int) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     timed(again)
-    say(f"equal bytes after {count} kills: {same(folder / 'whole', folder / 'killed')}")
+    equal = same(folder / "whole", folder / "killed")
+    say(f"equal bytes after {count} kills: {equal}")
+    return {"pairs": pairs, "kills": count, "equal_bytes": equal}
 
 
 def same(one: Path, two: Path) -> bool:
@@ -115,17 +145,22 @@ def tree(folder: Path) -> dict[str, bytes]:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--pairs", type=int, nargs="+", default=[200])
     parser.add_argument("--memory", type=int, nargs="+")
+    parser.add_argument("--by-record", action="store_true", help="with --memory: ask no model")
     parser.add_argument("--kills", type=int)
+    parser.add_argument("--out", type=Path, help="JSON of all figures")
     args = parser.parse_args()
+    found: dict[str, Any] = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as name:
         if args.memory:
-            memory(Path(name), args.memory)
+            found["memory"] = memory(Path(name), args.memory, by_record=args.by_record)
         elif args.kills:
-            kills(Path(name), args.kills, args.pairs)
+            found["kills"] = kills(Path(name), args.kills, args.pairs[0])
         else:
-            speed(Path(name), args.pairs)
+            found["speed"] = [speed(Path(name) / str(pairs), pairs) for pairs in args.pairs]
+    if args.out is not None:
+        write_json(args.out, found)
 
 
 if __name__ == "__main__":
