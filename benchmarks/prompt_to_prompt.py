@@ -138,23 +138,40 @@ def compare(title: str, block: Any, call: Variant, args: argparse.Namespace) -> 
 
 
 def cores(args: argparse.Namespace) -> None:
-    """Attention alone, without the projections around it, which are the same for all."""
-    edits = PairEdits(plans(args.pairs, 50), EVERYWHERE)
+    """Attention alone, without the projections around it, which are the same for all.
+
+    `self and cross` is all that the attention processors of a block compute.
+    """
     for heads, tokens in ((20, 32 * 32), (10, 64 * 64)):
-        for name, keys in (("self", tokens), ("cross", 77)):
-            rows = 4 * args.pairs
-            query = torch.randn(rows, heads, tokens, 64).to(args.device, args.dtype)
-            key = torch.randn(rows, heads, keys, 64).to(args.device, args.dtype)
-            states = (query, key, torch.randn_like(key))
-            step = None if name == "self" else edits.cross_step(key)
-            variants = {
-                "plain": partial(sdpa, *states),
-                "fused": partial(fused_core, edits, step, *states),
-                "explicit": partial(explicit_core, edits, step, *states),
-            }
+        parts = [core_variants(heads, tokens, keys, args) for keys in (tokens, 77)]
+        both = {name: partial(in_turn, *(part[name] for part in parts)) for name in parts[0]}
+        for kind, variants in zip(("self", "cross", "self and cross"), (*parts, both), strict=True):
             figures = measure(variants, args.rounds, args.device)
-            report(f"{name} attention alone, {heads} heads, {tokens} tokens", figures, "plain")
+            report(f"{kind} attention alone, {heads} heads, {tokens} tokens", figures, "plain")
             print_ratio(figures["explicit"], figures["fused"], "explicit")
+
+
+def core_variants(
+    heads: int, tokens: int, keys: int, args: argparse.Namespace
+) -> dict[str, Variant]:
+    """Attention of one layer: cross attention where there are fewer keys than tokens."""
+    edits = PairEdits(plans(args.pairs, 50), EVERYWHERE)
+    rows = 4 * args.pairs
+    query = torch.randn(rows, heads, tokens, 64).to(args.device, args.dtype)
+    key = torch.randn(rows, heads, keys, 64).to(args.device, args.dtype)
+    states = (query, key, torch.randn_like(key))
+    step = None if keys == tokens else edits.cross_step(key)
+    return {
+        "plain": partial(sdpa, *states),
+        "fused": partial(fused_core, edits, step, *states),
+        "explicit": partial(explicit_core, edits, step, *states),
+    }
+
+
+def in_turn(*calls: Variant) -> None:
+    """One after the other."""
+    for call in calls:
+        call()
 
 
 def fused_core(

@@ -1,10 +1,12 @@
 """The whole job on the mini preset: synthesise, fine-tune without and with the data, evaluate.
 
-Run by `make demo`. Everything is written below outputs/demo; running it again resumes.
+Run by `make demo`. Everything is written below outputs/demo; running it again resumes. With
+`--readme` its tables go into the README.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from pathlib import Path
 
@@ -15,10 +17,14 @@ from imgdiff.core.console import say, show_table
 OUTPUT = Path("outputs/demo")
 PAIRS = 1_000
 SEED = 0
+FUNNEL = ("stage", "in", "out", "rejected")
 
 
 def main() -> None:
     """Run the three commands and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
+    readme = parser.parse_args().readme
     clock = time.monotonic()
     synth = OUTPUT / "synth"
     runs.run(
@@ -33,9 +39,29 @@ def main() -> None:
         checkpoint = runs.train(arm, OUTPUT / f"train_{number}", SEED)
         scores[arm.name] = runs.evaluate(checkpoint, OUTPUT / f"eval_{number}")
     rows = _synth_rows(synth) + _score_rows(scores)
-    show_table("What happened", ("", "value", "95 % interval"), rows)
+    header = ("", "value", "95 % interval")
+    show_table("What happened", header, rows)
+    if readme:
+        tables = [runs.markdown(FUNNEL, _funnel_rows(synth)), runs.markdown(header, rows)]
+        runs.into_readme("demo", "\n\n".join(tables))
     say("Accuracies are on the procedural MMVP-format set of the test world (not MMVP).")
     say(f"Look at {synth}/gallery.html. Done in {(time.monotonic() - clock) / 60:.1f} minutes.")
+
+
+def _funnel_rows(synth: Path) -> list[tuple[object, ...]]:
+    """Stages that had something to decide on: pairs first, then regions."""
+    funnel = runs.read(synth / "funnel.json")
+    return [
+        (
+            f"{step['stage']} ({level})",
+            step["in"],
+            step["out"],
+            "; ".join(f"{count} {reason}" for reason, count in step["rejected"].items()),
+        )
+        for level in ("items", "regions")
+        for step in funnel[level]
+        if step["rejected"]
+    ]
 
 
 def _synth_rows(synth: Path) -> list[tuple[str, str, str]]:

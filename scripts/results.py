@@ -12,12 +12,11 @@ from pathlib import Path
 import runs
 
 from imgdiff.core.console import say
-from imgdiff.core.files import write_json, write_text
+from imgdiff.core.files import write_json
 
 OUTPUT = Path("outputs/results")
 PAIRS = 1_000
 MIN_SEEDS = 3
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 # Student's t, two-sided 95 %, for 1..9 degrees of freedom.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
@@ -46,7 +45,7 @@ def main() -> None:
     gains = [b - a for a, b in zip(without, with_data, strict=True)]
     write_json(OUTPUT / "results.json", {"base": base, "arms": accuracies, "gains": gains})
     table = _table(base, accuracies, gains)
-    _into_readme(table)
+    runs.into_readme("results", table)
     say(table)
 
 
@@ -72,14 +71,6 @@ def _table(base: float, accuracies: dict[str, list[float]], gains: list[float]) 
         f"{runs.STEPS} steps each, {PAIRS} synthesised pairs; written by `make results`."
     )
     return "\n".join(rows)
-
-
-def _into_readme(table: str) -> None:
-    readme = Path("README.md")
-    text = readme.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    write_text(readme, f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
 if __name__ == "__main__":

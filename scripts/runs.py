@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imgdiff.core.console import say
+from imgdiff.core.files import write_text
 
 STEPS = 700
 
@@ -69,3 +71,18 @@ def read(path: Path) -> dict[str, Any]:
 def percent(share: float | None) -> str:
     """`97.3 %`, or a dash where nothing was measured."""
     return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def into_readme(part: str, text: str) -> None:
+    """Put `text` into the README between the marks of this part."""
+    readme = Path("README.md")
+    begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
+    before, rest = readme.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    write_text(readme, f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table whose columns after the first are numbers, the last one words."""
+    lines = [header, ["---", *["--:"] * (len(header) - 2), "---"], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
