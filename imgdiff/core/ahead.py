@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(parts: Sequence[T], make: Callable[[T], R]) -> Iterator[R]:
+def ahead(parts: Sequence[T], make: Callable[[T], R]) -> Generator[R, None, None]:
     """`make(part)` of each part, in order; one thread makes the next while the last is in use.
 
     At most two results are in memory. An error of `make` is raised where its result would have

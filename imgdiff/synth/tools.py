@@ -30,7 +30,7 @@ from imgdiff.backends.protocols import (
 from imgdiff.backends.runtime import limit_torch_threads
 from imgdiff.core.identity import fingerprint
 from imgdiff.core.images import open_rgb
-from imgdiff.core.records import ImagePair
+from imgdiff.core.records import ImagePair, Side
 from imgdiff.core.store import Entries, Store
 from imgdiff.core.tables import ArrayCells, JsonCells
 from imgdiff.synth.config import SynthConfig
@@ -273,6 +273,11 @@ class Tools:
     def root(self) -> Path:
         """The store's root folder."""
         return self._store.root
+
+    def open_side(self, seen: tuple[ImagePair, Side]) -> Image.Image:
+        """One image of a pair, from the store."""
+        images, side = seen
+        return open_rgb(self.root / (images.left_path, images.right_path)[side])
 
     def open_pair(self, images: ImagePair) -> tuple[Image.Image, Image.Image]:
         """Both images of a pair, from the store."""

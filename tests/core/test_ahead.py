@@ -77,10 +77,9 @@ def test_an_error_comes_in_its_place() -> None:
             raise ValueError("part 2 is broken")
         return part
 
-    seen = []
+    seen: list[int] = []
     with pytest.raises(ValueError, match="part 2 is broken"):
-        for part in ahead(range(5), make):
-            seen.append(part)
+        seen.extend(ahead(range(5), make))
     assert seen == [0, 1]
     assert left_behind() == []
 
@@ -93,10 +92,13 @@ def test_the_thread_ends_with_a_consumer_that_fails(error: type[BaseException]) 
         finished.append(part)
         return part
 
-    with pytest.raises(error):
+    def consume() -> None:
         for part in ahead(range(100), make):
             if part == 3:
                 raise error
+
+    with pytest.raises(error):
+        consume()
     assert left_behind() == []
     assert finished in ([0, 1, 2, 3], [0, 1, 2, 3, 4])
 
