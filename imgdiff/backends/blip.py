@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from imgdiff.backends.batching import BatchSize, in_batches
+from imgdiff.backends.batching import batch_size, in_batches, in_prepared_batches
 from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.configs import BlipConfig, MatchScore
 from imgdiff.backends.loading import (
@@ -31,6 +31,8 @@ from imgdiff.backends.pixels import PixelReader
 from imgdiff.backends.random_checkpoints import open_model, tokenizer_folder
 from imgdiff.core.errors import BackendError
 
+# A pass, of a size that is found: half of what a stage opens at once, since the last one is padded.
+MOST_IMAGES = 64
 TEXT_LENGTHS = (16, 64, 512)  # a text is padded to the first that holds it, whatever its neighbours
 
 
@@ -46,7 +48,9 @@ class BlipMatcher:
         from transformers import BertTokenizer, BlipForImageTextRetrieval, BlipImageProcessorPil
 
         self._config = config
-        self._batch_size = BatchSize("matcher.batch_size", config.batch_size)
+        self._batch_size = batch_size(
+            "matcher.batch_size", config.batch_size, config.USUAL_BATCH, MOST_IMAGES
+        )
         folder = locate(config.MODEL_KEY, config.model)
         needed = ("config.json", "preprocessor_config.json")
         require_files(config.MODEL_KEY, config.model, folder, *needed)
@@ -89,14 +93,13 @@ class BlipMatcher:
     def _image_states(self, images: Sequence[Image.Image]) -> list[Tensor]:
         """Token states of each image [P W], on the device."""
 
-        def states_of(batch: list[Image.Image]) -> Tensor:
-            pixels = self._pixels(batch)
+        def states_of(pixels: Tensor) -> Tensor:
             with torch.inference_mode():
                 out = self._model.vision_model(pixel_values=pixels.to(device(), self._model.dtype))
             states_BPW: Tensor = out.last_hidden_state
             return states_BPW
 
-        return list(in_batches(images, self._batch_size, states_of))
+        return list(in_prepared_batches(images, self._batch_size, self._pixels, states_of))
 
     def _text_features(self, texts: Sequence[str]) -> list[Float[np.ndarray, " D"]]:
         """Unit vector of each text from the contrastive head, in the given order."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from imgdiff.backends.batching import BatchSize, in_batches
+from imgdiff.backends.batching import batch_size, in_batches, in_prepared_batches
 from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.configs import ClipConfig
 from imgdiff.backends.loading import (
@@ -23,8 +23,6 @@ from imgdiff.backends.loading import (
 )
 from imgdiff.backends.pixels import PixelReader
 from imgdiff.backends.random_checkpoints import open_model, tokenizer_folder
-
-T = TypeVar("T")
 
 
 class ClipEmbedder:
@@ -38,7 +36,9 @@ class ClipEmbedder:
         """Load the weights; BackendError where they are not on this machine."""
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-        self._batch_size = BatchSize("embedder.batch_size", config.batch_size)
+        key, asked, usual = "embedder.batch_size", config.batch_size, config.USUAL_BATCH
+        self._image_batch = batch_size(key, asked, usual)
+        self._text_batch = batch_size(key, asked, usual)
         folder = locate(config.MODEL_KEY, config.model)
         needed = ("config.json", "preprocessor_config.json")
         require_files(config.MODEL_KEY, config.model, folder, *needed)
@@ -50,31 +50,24 @@ class ClipEmbedder:
 
     def embed_images(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "N D"]:
         """One unit row per image, preprocessed as the checkpoint says (centre crop included)."""
-        return self._embed(images, self._image_features)
+        rows = in_prepared_batches(images, self._image_batch, self._pixels, self._image_rows)
+        return self._stacked(rows)
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "N D"]:
         """One unit row per text; what lies beyond the model's length is cut off."""
-        return self._embed(texts, self._text_features)
+        return self._stacked(in_batches(texts, self._text_batch, self._text_rows))
 
-    def _embed(
-        self, items: Sequence[T], features_of: Callable[[list[T]], Tensor]
-    ) -> Float[np.ndarray, "N D"]:
-        def unit_rows(batch: list[T]) -> Float[np.ndarray, "B D"]:
-            with torch.inference_mode():
-                features_BD = torch.nn.functional.normalize(features_of(batch).float(), dim=-1)
-            rows_BD: Float[np.ndarray, "B D"] = features_BD.cpu().numpy()
-            return rows_BD
-
+    def _stacked(self, rows: Iterable[Float[np.ndarray, " D"]]) -> Float[np.ndarray, "N D"]:
         none = np.zeros((0, self._model.config.projection_dim), dtype=np.float32)
-        return np.vstack([none, *in_batches(items, self._batch_size, unit_rows)])
+        return np.vstack([none, *rows])
 
-    def _image_features(self, images: list[Image.Image]) -> Tensor:
-        pixels = self._pixels(images)
+    @torch.inference_mode()
+    def _image_rows(self, pixels: Float[Tensor, "B 3 H W"]) -> Float[np.ndarray, "B D"]:
         out = self._model.vision_model(pixel_values=pixels.to(device(), self._model.dtype))
-        features: Tensor = self._model.visual_projection(out.pooler_output)
-        return features
+        return _unit_rows(self._model.visual_projection(out.pooler_output))
 
-    def _text_features(self, texts: list[str]) -> Tensor:
+    @torch.inference_mode()
+    def _text_rows(self, texts: list[str]) -> Float[np.ndarray, "B D"]:
         tokens = self._tokenizer(
             [clean(text) for text in texts],
             padding="max_length",
@@ -85,5 +78,10 @@ class ClipEmbedder:
         out = self._model.text_model(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
         )
-        features: Tensor = self._model.text_projection(out.pooler_output)
-        return features
+        return _unit_rows(self._model.text_projection(out.pooler_output))
+
+
+def _unit_rows(features_BD: Float[Tensor, "B D"]) -> Float[np.ndarray, "B D"]:
+    rows_BD: Float[np.ndarray, "B D"]
+    rows_BD = torch.nn.functional.normalize(features_BD.float(), dim=-1).cpu().numpy()
+    return rows_BD

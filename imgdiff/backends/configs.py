@@ -38,13 +38,15 @@ class FastSamConfig:
     box_iou 0.5, channel_order swapped, and the 20 px and 300 boxes that ultralytics fixes.
     """
 
+    USUAL_BATCH: ClassVar[int] = 16  # also on a CPU, where batch_size is null
+
     model: str = "mini:fastsam"
     image_size: int = 128  # longer side, pixels; rounded up to the stride
     confidence: float = 0.25  # boxes at or below it are dropped
     box_iou: float = 0.5  # of two boxes that overlap more, the less sure one is dropped
     channel_order: ChannelOrder = ChannelOrder.rgb
     border_snap_px: int = 0  # box edges nearer than this to the image border move onto it
-    batch_size: int = 16  # images per pass; no result depends on it
+    batch_size: int | None = USUAL_BATCH  # images per pass; no result depends on it
     max_detections: int = 300  # boxes per image
 
     MODEL_KEY: ClassVar[str] = "segmenter.model"
@@ -52,7 +54,8 @@ class FastSamConfig:
 
     def __post_init__(self) -> None:
         _check_model(self.MODEL_KEY, self.model)
-        for key in ("image_size", "batch_size", "max_detections"):
+        _check_batch("segmenter.batch_size", self.batch_size)
+        for key in ("image_size", "max_detections"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"segmenter.{key}={getattr(self, key)}: must be at least 1")
         for key in ("confidence", "box_iou"):
@@ -121,8 +124,10 @@ class Dtype(str, enum.Enum):
 class ClipConfig:
     """CLIP as an embedder. The published pipeline: openai/clip-vit-base-patch32."""
 
+    USUAL_BATCH: ClassVar[int] = 32  # also on a CPU, where batch_size is null
+
     model: str = "mini:clip"
-    batch_size: int = 32  # images or texts per pass; no result depends on it
+    batch_size: int | None = USUAL_BATCH  # images or texts per pass; no result depends on it
     dtype: Dtype = Dtype.float32
 
     MODEL_KEY: ClassVar[str] = "embedder.model"
@@ -163,9 +168,11 @@ class MatchScore(str, enum.Enum):
 class BlipConfig:
     """BLIP as a matcher. The published pipeline: Salesforce/blip-itm-large-coco with `itc`."""
 
+    USUAL_BATCH: ClassVar[int] = 32  # also on a CPU, where batch_size is null
+
     model: str = "mini:blip"
     score: MatchScore = MatchScore.itc
-    batch_size: int = 32  # images, texts or pairs per pass; no result depends on it
+    batch_size: int | None = USUAL_BATCH  # images, texts or pairs per pass; speed and memory only
     dtype: Dtype = Dtype.float32
 
     MODEL_KEY: ClassVar[str] = "matcher.model"
@@ -210,10 +217,12 @@ class VlmConfig:
     128 for a difference. Such a model wants small batches on one GPU (8 questions, 1 image).
     """
 
+    USUAL_BATCH: ClassVar[int] = 64  # also on a CPU, where batch_size is null
+
     model: str = "mini:describer"
     template: ChatTemplate = ChatTemplate.vicuna_v1
     max_new_tokens: int = 64
-    batch_size: int = 64  # questions per pass, of equal length; no result depends on it
+    batch_size: int | None = USUAL_BATCH  # questions per pass, of equal length; speed only
     image_batch_size: int = 16  # images per pass, of equal shape; no result depends on it
     temperature: float = 0.0  # 0 is greedy; above it every question needs a seed
     top_p: float = 1.0  # share of probability that sampling draws from
@@ -226,7 +235,8 @@ class VlmConfig:
         key = self.MODEL_KEY.rpartition(".")[0]
         _check_model(self.MODEL_KEY, self.model)
         _check_batch(f"{key}.batch_size", self.batch_size)
-        _check_batch(f"{key}.image_batch_size", self.image_batch_size)
+        if self.image_batch_size < 1:
+            raise ConfigError(f"{key}.image_batch_size={self.image_batch_size}: must be at least 1")
         if self.max_new_tokens < 1:
             raise ConfigError(
                 f"{key}.max_new_tokens={self.max_new_tokens}: must be at least 1; 64 is usual"
@@ -285,6 +295,8 @@ def _check_model(key: str, model: str) -> None:
         )
 
 
-def _check_batch(key: str, size: int) -> None:
-    if size < 1:
-        raise ConfigError(f"{key}={size}: must be at least 1; 32 suits most machines")
+def _check_batch(key: str, size: int | None) -> None:
+    if size is not None and size < 1:
+        raise ConfigError(
+            f"{key}={size}: must be at least 1, or null for what the GPU's memory holds"
+        )

@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from imgdiff.backends.batching import BatchSize, in_batches
+from imgdiff.backends.batching import batch_size, in_prepared_batches
 from imgdiff.backends.configs import ChannelOrder, FastSamConfig
 from imgdiff.backends.loading import device
 from imgdiff.backends.random_checkpoints import opened
@@ -39,6 +39,7 @@ from imgdiff.core.images import to_rgb
 from imgdiff.core.masks import AnyMask, Mask
 
 MASKS_AT_ONCE = 32
+MOST_IMAGES = 64  # a pass: what a stage opens at once
 SAME_PX = 1e-3  # between a box as it was given and as it was stored
 WHOLE_IMAGE_IOU = 0.9  # of FastSAM: a box this close to the image becomes the image
 _OFFLINE = {
@@ -94,6 +95,14 @@ def load_ultralytics() -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Padded:
+    """A batch before the network, and height and width of each image."""
+
+    pixels_NCHW: UInt8[torch.Tensor, "N 3 H W"]
+    frames: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Detected:
     """The network's answer for one image, after suppression and before the last steps."""
 
@@ -130,7 +139,9 @@ class FastSam:
             ) from error
         network = network.to(device()).float().eval()
         self._config = config
-        self._batch_size = BatchSize("segmenter.batch_size", config.batch_size)
+        self._batch_size = batch_size(
+            "segmenter.batch_size", config.batch_size, config.USUAL_BATCH, MOST_IMAGES
+        )
         self._network: Any = network.requires_grad_(requires_grad=False)
 
     def segment(self, images: Sequence[Image.Image]) -> list[list[Box]]:
@@ -162,7 +173,7 @@ class FastSam:
         """(index of an image, what was found in it), in no fixed order."""
         for indices in self._by_padded_shape(images):
             alike = [images[index] for index in indices]
-            detected = in_batches(alike, self._batch_size, self._detect)
+            detected = in_prepared_batches(alike, self._batch_size, self._padded, self._detect)
             yield from zip(indices, detected, strict=True)
 
     def _by_padded_shape(self, images: Sequence[Image.Image]) -> list[list[int]]:
@@ -183,13 +194,20 @@ class FastSam:
         side = math.ceil(self._config.image_size / stride) * stride
         return LetterBox((side, side), auto=True, stride=stride)
 
-    def _detect(self, images: Sequence[Image.Image]) -> list[_Detected]:
-        """Detections of one full batch, whose images have one padded shape."""
-        from ultralytics.utils import nms
-
+    def _padded(self, images: Sequence[Image.Image]) -> _Padded:
+        """Images of one padded shape, as the network takes them."""
         letterbox = self._letterbox()
         pixels_NHWC = np.stack([letterbox(image=self._pixels(image)) for image in images])
-        batch_NCHW = torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2).contiguous()
+        return _Padded(
+            pixels_NCHW=torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2).contiguous(),
+            frames=[(image.height, image.width) for image in images],
+        )
+
+    def _detect(self, batch: _Padded) -> list[_Detected]:
+        """Detections of one full batch."""
+        from ultralytics.utils import nms
+
+        batch_NCHW = batch.pixels_NCHW
         with torch.inference_mode():
             (raw, protos), _ = self._network(batch_NCHW.to(device()).float().div_(255))
             candidates = nms.non_max_suppression(
@@ -202,8 +220,8 @@ class FastSam:
             )
         padded = (batch_NCHW.shape[2], batch_NCHW.shape[3])
         return [
-            _Detected(rows=rows, proto=proto, padded=padded, frame=(image.height, image.width))
-            for rows, proto, image in zip(candidates, protos, images, strict=True)
+            _Detected(rows=rows, proto=proto, padded=padded, frame=frame)
+            for rows, proto, frame in zip(candidates, protos, batch.frames, strict=True)
         ]
 
     def _pixels(self, image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:

@@ -37,12 +37,18 @@ def quietly() -> Iterator[None]:
 
 @contextmanager
 def loading(key: str, model: str) -> Iterator[None]:
-    """`quietly`, and whatever a damaged or foreign checkpoint raises becomes a BackendError."""
+    """`quietly`, and what a damaged, foreign or too large checkpoint raises is a BackendError."""
     from safetensors import SafetensorError
 
     try:
         with quietly():
             yield
+    except torch.OutOfMemoryError:
+        raise BackendError(
+            f"{key}={model}: its weights do not fit into the GPU's memory. Free what other "
+            "programs or workers hold, raise memory_limit where it is set, or choose a narrower "
+            "dtype, a smaller model or a GPU with more memory."
+        ) from None
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise BackendError(

@@ -6,15 +6,18 @@ takes longer than to resize the image. There are only 256 values a channel: they
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
+from imgdiff.backends.runtime import threads_beside_model
+from imgdiff.core.ahead import in_threads
 from imgdiff.core.images import to_rgb
 
 CHANNELS, VALUES = 3, 256
@@ -35,15 +38,36 @@ class PixelReader:
         self._table_CV = _table(processor)
 
     def __call__(self, images: Sequence[Image.Image]) -> Float[Tensor, "N 3 H W"]:
-        """float32 pixels of one image or more, in their order."""
+        """float32 pixels of one image or more, in their order.
+
+        Several threads share the images where `runtime.threads_beside_model` allows it.
+        """
         rgb = [to_rgb(image) for image in images]
-        raw = self._processor(images=rgb, return_tensors="np", **_RAW)["pixel_values"]
-        pixels_NCHW = np.empty((len(rgb), *raw[0].shape), dtype=np.float32)
-        for row_CHW, raw_CHW in zip(pixels_NCHW, raw, strict=True):
+        for image in rgb:
+            image.load()  # here, since a batch may hold one image for two threads
+        threads = threads_beside_model()
+        each = math.ceil(len(rgb) / threads)
+        starts = range(0, len(rgb), each)
+        raws = in_threads([rgb[at : at + each] for at in starts], self._raw, threads)
+        pixels_NCHW = np.empty((len(rgb), *raws[0][0].shape), dtype=np.float32)
+        rows = [pixels_NCHW[at : at + each] for at in starts]
+        in_threads(list(zip(rows, raws, strict=True)), self._look_up, threads)
+        return torch.from_numpy(pixels_NCHW)
+
+    def _raw(self, images: Sequence[Image.Image]) -> Sequence[UInt8[np.ndarray, "3 H W"]]:
+        """Resized and cropped."""
+        made = self._processor(images=images, return_tensors="np", **_RAW)["pixel_values"]
+        return list(made)
+
+    def _look_up(
+        self,
+        share: tuple[Float32[np.ndarray, "n 3 H W"], Sequence[UInt8[np.ndarray, "3 H W"]]],
+    ) -> None:
+        """Fill pixels from values."""
+        for row_CHW, raw_CHW in zip(*share, strict=True):
             for plane_HW, values_HW, table_V in zip(row_CHW, raw_CHW, self._table_CV, strict=True):
                 # `clip` only spares NumPy a copy: no value lies outside
                 np.take(table_V, values_HW, out=plane_HW, mode="clip")
-        return torch.from_numpy(pixels_NCHW)
 
 
 def _table(processor: Any) -> Float32[np.ndarray, "3 256"]:

@@ -18,7 +18,8 @@ from typing import Any
 
 import imgdiff
 from imgdiff.backends.executors import RayConfig, Report, Work
-from imgdiff.backends.runtime import one_thread_variables
+from imgdiff.backends.gpu_memory import gpu_variables
+from imgdiff.backends.runtime import core_variables, one_thread_variables
 from imgdiff.core.console import say
 from imgdiff.core.errors import BackendError, ImgdiffError
 
@@ -63,7 +64,7 @@ def _cluster(config: RayConfig) -> Iterator[Any]:
     # The code of this process, where nodes see it; one thread, so that scores keep their last bit.
     code = str(Path(imgdiff.__file__).resolve().parents[1])
     paths = [code, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = one_thread_variables() | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    environment = _share(config) | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
     own = {"include_dashboard": False} if config.address is None else {}
     try:
         _check_address(config.address)
@@ -83,6 +84,13 @@ def _cluster(config: RayConfig) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _share(config: RayConfig) -> dict[str, str]:
+    """What an actor may use of its node, as variables."""
+    gpu = config.gpus if config.gpus else 1.0  # of a whole one; without one it is not read
+    cpus = core_variables(int(config.cpus))
+    return one_thread_variables() | cpus | gpu_variables(min(1.0, gpu))
 
 
 def _check_address(address: str | None) -> None:

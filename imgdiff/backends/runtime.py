@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_CORES_VARIABLE = "IMGDIFF_CORES"  # of a worker; of a process that is none: all there are
 _PROCESS = Path("/proc/self")
 _KIB = 1024
+_MOST_THREADS = 8  # that prepare images: beyond it they wait for one another
 
 
 def one_thread_variables() -> dict[str, str]:
@@ -35,6 +37,35 @@ def limit_torch_threads(count: int = 1) -> None:
 
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
+
+
+def core_variables(count: int) -> dict[str, str]:
+    """The environment of a worker that may use so many CPU cores (at least one)."""
+    return {_CORES_VARIABLE: str(max(1, count))}
+
+
+def cores() -> int:
+    """The CPU cores that this process may use; of a worker, its share of them."""
+    share = os.environ.get(_CORES_VARIABLE)
+    if share is not None:
+        return int(share)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def on_gpu() -> bool:
+    """Whether this process computes on a GPU; False before a model is loaded."""
+    return _cuda_in_use() is not None
+
+
+def threads_beside_model() -> int:
+    """Threads that may prepare images at once for the loaded model.
+
+    One on a CPU, which the model itself is busy with. Beside a GPU all cores of this process but
+    the one that drives it.
+    """
+    return max(1, min(_MOST_THREADS, cores() - 1)) if on_gpu() else 1
 
 
 def visible_gpus() -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from imgdiff.backends.batching import BatchSize, in_batches
+from imgdiff.backends.batching import BatchSize, batch_size, in_batches, in_prepared_batches
 from imgdiff.backends.chat_templates import TEMPLATES, Exchange
 from imgdiff.backends.checkpoints import locate
 from imgdiff.backends.configs import VlmConfig
@@ -28,7 +28,7 @@ from imgdiff.backends.decoding import (
     rows_of,
 )
 from imgdiff.backends.loading import clean, device, effective_dtype, loading
-from imgdiff.backends.vlm_families import Family, family_of
+from imgdiff.backends.vlm_families import Family, Views, family_of
 from imgdiff.core.errors import ConfigError, DataError
 from imgdiff.core.identity import image_id
 from imgdiff.core.images import to_rgb
@@ -76,7 +76,7 @@ class VlmChat:
         self._config = config
         self._template = TEMPLATES[config.template.value]
         key = config.MODEL_KEY.rpartition(".")[0]
-        self._batch_size = BatchSize(f"{key}.batch_size", config.batch_size)
+        self._batch_size = batch_size(f"{key}.batch_size", config.batch_size, config.USUAL_BATCH)
         self._image_batch_size = BatchSize(f"{key}.image_batch_size", config.image_batch_size)
         folder = locate(config.MODEL_KEY, config.model)
         family = family_of(config.MODEL_KEY, config.model, folder)
@@ -173,15 +173,19 @@ class VlmChat:
             return None
         family = self.family
 
-        def memory_of(part: list[_Picture]) -> list[Any]:
-            features = family.features([picture.image for picture in part])
-            ids = torch.tensor([batch[0].opening] * len(part), device=device())
+        def views_of(part: list[_Picture]) -> Views:
+            return family.views([picture.image for picture in part])
+
+        def memory_of(views: Views) -> list[Any]:
+            features = family.features_of(views)
+            ids = torch.tensor([batch[0].opening] * len(features), device=device())
             inputs = torch.cat((family.embed(ids), features.to(family.model.dtype)), dim=1)
             return rows_of(remembered(family, inputs))
 
         rows = {key: row for row, key in enumerate(pictures)}
         wanted = [rows[item.picture.key] for item in batch if item.picture]
-        memories = in_batches(list(pictures.values()), self._image_batch_size, memory_of)
+        shown = list(pictures.values())
+        memories = in_prepared_batches(shown, self._image_batch_size, views_of, memory_of)
         return recalled(joined(list(memories)), wanted)
 
 

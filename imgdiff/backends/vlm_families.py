@@ -29,6 +29,7 @@ from imgdiff.backends.loading import device, quietly, require_files, rounded
 from imgdiff.backends.random_checkpoints import open_model, tokenizer_folder
 from imgdiff.core.errors import BackendError
 
+Views = dict[str, Tensor]  # inputs of an image encoder by name
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -100,9 +101,17 @@ class Family:
         """Images of equal shape can be encoded together and take equally many tokens."""
         raise BackendError(f"this checkpoint is {self.kind.value}; it cannot be shown an image")
 
-    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "I N H"]:
-        """What the language model sees of images of equal shape."""
+    def views(self, images: Sequence[Image.Image]) -> Views:
+        """Pixels of images of equal shape, and what else the image encoder takes; on the CPU."""
         raise BackendError(f"{self.kind.value} has no image features")
+
+    def features_of(self, views: Views) -> Float[Tensor, "I N H"]:
+        """What the language model sees of them."""
+        raise BackendError(f"{self.kind.value} has no image features")
+
+    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "I N H"]:
+        """`features_of` the views of images of equal shape."""
+        return self.features_of(self.views(images))
 
 
 class Llava(Family):
@@ -141,16 +150,15 @@ class Llava(Family):
         """All images become one size."""
         return "square"
 
-    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "I N H"]:
-        """One row of projected patches per image."""
+    def views(self, images: Sequence[Image.Image]) -> Views:
+        """One square view of each."""
         inputs = self.processor(list(images), return_tensors="pt")
-        return self._features(pixel_values=self._pixels(inputs))
+        return {"pixel_values": inputs["pixel_values"]}
 
-    def _pixels(self, inputs: Any) -> Tensor:
-        pixels: Tensor = inputs["pixel_values"].to(device(), self.model.dtype)
-        return pixels
-
-    def _features(self, **inputs: Tensor) -> Tensor:
+    def features_of(self, views: Views) -> Float[Tensor, "I N H"]:
+        """One row of projected patches per image."""
+        inputs = {name: values.to(device()) for name, values in views.items()}
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         rows = self.model.get_image_features(**inputs, return_dict=True).pooler_output
         return torch.stack(list(rows))
 
@@ -182,12 +190,10 @@ class LlavaNext(Llava):
         """Tiles and their unpadding depend on the size."""
         return image.size
 
-    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "I N H"]:
-        """Base view, then the tiles row by row with line ends."""
+    def views(self, images: Sequence[Image.Image]) -> Views:
+        """Of each the whole, then its tiles row by row (the encoder adds line ends)."""
         inputs = self.processor(list(images), return_tensors="pt")
-        return self._features(
-            pixel_values=self._pixels(inputs), image_sizes=inputs["image_sizes"].to(device())
-        )
+        return {name: inputs[name] for name in ("pixel_values", "image_sizes")}
 
 
 class InternVl2(Family):
@@ -232,13 +238,18 @@ class InternVl2(Family):
         """The grid of its tiles."""
         return grid_of(*image.size, self.reader.max_tiles, self.reader.view_px)
 
-    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "I N H"]:
-        """The tiles row by row, then the thumbnail."""
-        views = torch.cat([self.reader.views([image]) for image in images])
+    def views(self, images: Sequence[Image.Image]) -> Views:
+        """Of each its tiles row by row, then the thumbnail."""
+        return {"pixel_values": torch.stack([self.reader.views([image]) for image in images])}
+
+    def features_of(self, views: Views) -> Float[Tensor, "I N H"]:
+        """The tiles' rows, then the thumbnail's."""
+        pixels_IK3SS = views["pixel_values"]
         rows = self.model.model.get_image_features(
-            pixel_values=views.to(device(), self.model.dtype), return_dict=True
+            pixel_values=pixels_IK3SS.flatten(0, 1).to(device(), self.model.dtype),
+            return_dict=True,
         ).pooler_output
-        return torch.stack([row.flatten(0, 1) for row in rows.chunk(len(images))])
+        return torch.stack([row.flatten(0, 1) for row in rows.chunk(len(pixels_IK3SS))])
 
 
 FAMILIES: dict[Kind, type[Family]] = {

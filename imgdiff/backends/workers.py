@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from imgdiff.backends.runtime import one_thread_environment
+from imgdiff.backends.runtime import core_variables, cores, one_thread_environment
 from imgdiff.core.errors import ImgdiffError
 
 _POLL_SECONDS = 0.5
@@ -34,15 +34,16 @@ def in_processes(
 
     `work` and the parts travel by pickle. What a worker reports arrives here through `report`, in
     this process. Worker k sees the variables `environments[k]` before it imports anything; all see
-    one thread for numeric libraries. Raises the first worker's ImgdiffError; `remedy` ends the
-    message where a worker was killed.
+    one thread for numeric libraries, and an equal share of the cores. Raises the first worker's
+    ImgdiffError; `remedy` ends the message where a worker was killed.
     """
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
+    share = core_variables(cores() // max(1, len(parts)))
     workers = []
     try:
         for rank, part in enumerate(parts):
-            extra = environments[rank] if environments else {}
+            extra = {**share, **(environments[rank] if environments else {})}
             arguments = (work, part, rank, os.getpid(), messages)
             worker = context.Process(target=_worker, args=arguments, daemon=True)
             with _environment_of_children(extra):

@@ -129,7 +129,8 @@ class Asker:
         return [self.store.answers[key] for key in keys]
 
     def _ask(self, missing: Sequence[tuple[str, Question]], report: Report) -> None:
-        batches = list(_batches(missing, self.config.batch_size))
+        size = self.config.batch_size
+        batches = list(_batches(missing, self.config.USUAL_BATCH if size is None else size))
         processes = min(self.processes, len(batches))
         if processes == 0:
             return

@@ -9,7 +9,8 @@ import numpy as np
 
 from imgdiff.core.identity import fingerprint, seed_for
 from imgdiff.core.records import CaptionPair, ImagePair
-from imgdiff.synth.scores import CHUNK, cosines, missed_end
+from imgdiff.synth.chunks import opened, opened_ahead
+from imgdiff.synth.scores import cosines, missed_end
 from imgdiff.synth.selection import RegionsFrom, Rules
 from imgdiff.synth.states import CandidateState, ItemState, open_items
 from imgdiff.synth.tools import Tools
@@ -86,11 +87,7 @@ def _passing(state: ItemState, rules: Rules) -> list[CandidateState]:
 
 def _similarities(drawn: Sequence[CandidateState], tools: Tools) -> list[float]:
     def compute(items: Sequence[ImagePair]) -> list[float]:
-        scores: list[float] = []
-        for start in range(0, len(items), CHUNK):
-            both = [tools.open_pair(pair) for pair in items[start : start + CHUNK]]
-            scores += cosines(both, tools)
-        return scores
+        return cosines(items, lambda part: opened(part, tools.open_pair), tools)
 
     keyed = [(similarity_key(one.images), one.images) for one in drawn]
     return tools.values("image_similarity", "embedder", keyed, compute)
@@ -98,10 +95,7 @@ def _similarities(drawn: Sequence[CandidateState], tools: Tools) -> list[float]:
 
 def _directions(drawn: Sequence[CandidateState], tools: Tools) -> list[float]:
     def compute(items: Sequence[ImagePair]) -> list[float]:
-        scores: list[float] = []
-        for start in range(0, len(items), CHUNK):
-            scores += directions(items[start : start + CHUNK], tools)
-        return scores
+        return directions(items, tools)
 
     keyed = [
         (fingerprint(i.left_id, i.right_id, i.left_caption, i.right_caption), i)
@@ -115,13 +109,16 @@ def directions(pairs: Sequence[ImagePair], tools: Tools) -> list[float]:
 
     At six decimals; 0 where images or captions are equal.
     """
-    images = [image for pair in pairs for image in tools.open_pair(pair)]
-    texts = [text for pair in pairs for text in (pair.left_caption, pair.right_caption)]
+    scores: list[float] = []
     embedder = tools.backends.embedder
-    shown, said = (
-        rows[1::2] - rows[0::2]
-        for rows in (embedder.embed_images(images), embedder.embed_texts(texts))
-    )
-    lengths = np.linalg.norm(shown, axis=1) * np.linalg.norm(said, axis=1)
-    dots = (shown * said).sum(axis=1)
-    return [round(float(d / n), 6) if n > 0 else 0.0 for d, n in zip(dots, lengths, strict=True)]
+    for part, both in opened_ahead(pairs, tools.open_pair):
+        images = [image for pair in both for image in pair]
+        texts = [text for pair in part for text in (pair.left_caption, pair.right_caption)]
+        rows = (embedder.embed_images(images), embedder.embed_texts(texts))
+        shown, said = (row[1::2] - row[0::2] for row in rows)
+        lengths = np.linalg.norm(shown, axis=1) * np.linalg.norm(said, axis=1)
+        dots = (shown * said).sum(axis=1)
+        scores += [
+            round(float(d / n), 6) if n > 0 else 0.0 for d, n in zip(dots, lengths, strict=True)
+        ]
+    return scores

@@ -123,6 +123,7 @@ class SynthConfig:
     output_dir: str = "outputs/synth"
     store_dir: str = "outputs/store"  # scores and generated images, shared by all runs
     workers: int | None = None  # processes; None: one per core, at most 4
+    memory_limit: float | None = None  # share of a GPU that all workers take at most; None: all
     candidates: int = 1  # image pairs drawn for each caption pair; the best that passes is kept
     shard_size: int = 50  # items; the unit of work and of resumption
     overwrite: bool = False  # replace an output folder that holds another run
@@ -147,8 +148,7 @@ class SynthConfig:
     downstream: DownstreamConfig = field(default_factory=DownstreamConfig)
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers={self.workers}: must be >= 1, or null for one per core")
+        self._check_machine()
         if self.shard_size < 1:
             raise ConfigError(f"shard_size={self.shard_size}: must be >= 1")
         if self.candidates < 1:
@@ -185,6 +185,16 @@ class SynthConfig:
         elif self.describe.by is DescribeBy.truth:
             raise ConfigError(
                 "describe.by=truth needs rules.regions_from=truth: a segmented box has no record"
+            )
+
+    def _check_machine(self) -> None:
+        """Whether what the run may take of a machine is something."""
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers={self.workers}: must be >= 1, or null for one per core")
+        if self.memory_limit is not None and not 0.0 < self.memory_limit <= 1.0:
+            raise ConfigError(
+                f"memory_limit={self.memory_limit}: must lie in (0, 1], the share of a GPU's "
+                "memory that the run may take (20 GiB of 80: 0.25), or be null for all of it"
             )
 
     def _check_source(self) -> None:
@@ -296,8 +306,8 @@ def _check_choice(key: str, value: object, kinds: tuple[type, ...]) -> None:
 # `published` and `checkpoints` change is seen in the settings of the models.
 SPEED_ONLY = frozenset(
     {
-        "workers", "overwrite", "output_dir", "store_dir", "published", "checkpoints",
-        "allow_new_images", "downstream", "executor",
+        "workers", "memory_limit", "overwrite", "output_dir", "store_dir", "published",
+        "checkpoints", "allow_new_images", "downstream", "executor",
     }
 )  # fmt: skip
 

@@ -10,8 +10,9 @@ from imgdiff.core.geometry import Box, normalised_text
 from imgdiff.core.identity import fingerprint, seed_for
 from imgdiff.core.images import side_by_side, with_red_box
 from imgdiff.core.records import ImagePair, Side
+from imgdiff.synth.chunks import CHUNK, opened_ahead
 from imgdiff.synth.config import DescribeBy, SentenceBy
-from imgdiff.synth.scores import CHUNK, SCORE_DIGITS, Asked, matches, missed_end
+from imgdiff.synth.scores import SCORE_DIGITS, Asked, matches, missed_end
 from imgdiff.synth.selection import Rules, passes
 from imgdiff.synth.states import ItemState, RegionState, open_regions
 from imgdiff.synth.tools import Tools
@@ -29,13 +30,15 @@ def describe_contents(states: list[ItemState], tools: Tools) -> None:
             region.contents = _true_contents(state, region)
         return
 
+    def shown(item: tuple[ImagePair, Side, str]) -> Image.Image:
+        return tools.open_side(item[:2])
+
     def compute(items: Sequence[tuple[ImagePair, Side, str]]) -> list[str]:
         answers: list[str] = []
-        for start in range(0, len(items), 2 * CHUNK):
-            part = items[start : start + 2 * CHUNK]
-            images = [tools.open_pair(pair)[side] for pair, side, _ in part]
+        describer = tools.backends.describer
+        for part, images in opened_ahead(items, shown, 2 * CHUNK):
             prompts = [prompt for _, _, prompt in part]
-            answers += tools.backends.describer.chat(images, prompts, max_new_tokens=limit)
+            answers += describer.chat(images, prompts, max_new_tokens=limit)
         return answers
 
     keyed = []
@@ -142,14 +145,16 @@ def say_differences(states: list[ItemState], tools: Tools) -> None:
             region.sentence = template_sentence(left, right, seed)
         return
 
+    def marked(item: tuple[ImagePair, Box, str]) -> Image.Image:
+        pair, box, _ = item
+        return marked_pair(tools, pair, box, margin)
+
     def compute(items: Sequence[tuple[ImagePair, Box, str]]) -> list[str]:
         answers: list[str] = []
-        for start in range(0, len(items), CHUNK):
-            part = items[start : start + CHUNK]
-            images = [marked_pair(tools, pair, box, margin) for pair, box, _ in part]
+        describer, limit = tools.backends.describer, config.sentence_tokens
+        for part, images in opened_ahead(items, marked):
             prompts = [prompt for _, _, prompt in part]
-            limit = config.sentence_tokens
-            answers += tools.backends.describer.chat(images, prompts, max_new_tokens=limit)
+            answers += describer.chat(images, prompts, max_new_tokens=limit)
         return answers
 
     keyed = []

@@ -13,8 +13,8 @@ from imgdiff.core.images import open_rgb, save_image
 from imgdiff.core.masks import runs_of
 from imgdiff.core.records import CaptionPair, Change, ImagePair, PairTruth, Side
 from imgdiff.synth.candidates import with_seeds
+from imgdiff.synth.chunks import CHUNK
 from imgdiff.synth.removal_states import AnnotatedMask
-from imgdiff.synth.scores import CHUNK
 from imgdiff.synth.states import (
     CandidateState,
     ItemState,

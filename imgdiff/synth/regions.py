@@ -11,9 +11,9 @@ import numpy as np
 from imgdiff.core.geometry import Box, box_from, has_pixels
 from imgdiff.core.identity import fingerprint
 from imgdiff.core.records import ImagePair, Region, Side
+from imgdiff.synth.chunks import opened_ahead
 from imgdiff.synth.nouns import ChangedNouns, changed_nouns, nouns_identity, words_to_match
 from imgdiff.synth.scores import (
-    CHUNK,
     BoxAsk,
     box_scores,
     cosines,
@@ -82,9 +82,9 @@ def segments_of(
 
     def compute(items: Sequence[tuple[ImagePair, Side]]) -> list[list[list[float]]]:
         found: list[list[list[float]]] = []
-        for start in range(0, len(items), CHUNK):
-            images = [tools.open_pair(p)[side] for p, side in items[start : start + CHUNK]]
-            for boxes in tools.backends.segments(role).segment(images):
+        segmenter = tools.backends.segments(role)
+        for _, images in opened_ahead(items, tools.open_side):
+            for boxes in segmenter.segment(images):
                 found.append([list(box.as_tuple()) for box in boxes])
         return found
 
@@ -145,12 +145,8 @@ def crop_similarities(
     """CLIP cosine of the two crops of each proposed box (pair, its proposals, number)."""
 
     def compute(items: Sequence[tuple[tuple[ImagePair, Proposals], int]]) -> list[float]:
-        scores: list[float] = []
-        for start in range(0, len(items), CHUNK):
-            part = items[start : start + CHUNK]
-            boxes = [(images, proposals.boxes[n]) for (images, proposals), n in part]
-            scores += cosines(crops_of(boxes, tools), tools)
-        return scores
+        boxes = [(images, proposals.boxes[n]) for (images, proposals), n in items]
+        return cosines(boxes, lambda part: crops_of(part, tools), tools)
 
     boxes = [
         BoxAsk(key=proposals.key, number=n, of=len(proposals.boxes), item=(images, proposals))

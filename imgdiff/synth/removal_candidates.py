@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
+from PIL import Image
 
 from imgdiff.core.geometry import Box, has_pixels, pairwise_iou, suppress
 from imgdiff.core.identity import fingerprint
 from imgdiff.core.images import open_rgb
 from imgdiff.core.masks import Runs, runs_of
 from imgdiff.core.records import ImagePair, Side
+from imgdiff.synth.chunks import opened_ahead
 from imgdiff.synth.pairs import photograph_objects
 from imgdiff.synth.regions import crop_similarities, segments_of
 from imgdiff.synth.removal_states import RemovalState, Stored
-from imgdiff.synth.scores import CHUNK, missed_end
+from imgdiff.synth.scores import missed_end
 from imgdiff.synth.selection import area_verdict
 from imgdiff.synth.states import BOX_DIGITS, ItemState, open_items, open_removals
 from imgdiff.synth.tools import Tools
@@ -128,14 +130,16 @@ def outline_removals(states: list[ItemState], tools: Tools) -> None:
     """The mask of each box, from the detection that proposed it, or from the record."""
     waiting = [(s, r) for s, r in open_removals(states) if r.runs is None]
 
+    def open_first(item: tuple[Stored, object]) -> Image.Image:
+        return open_rgb(tools.root / item[0].path)
+
     def compute(items: Sequence[tuple[Stored, Box]]) -> list[Runs]:
         found: list[Runs] = []
         by_image = [(image, list(group)) for image, group in groupby(items, key=lambda i: i[0])]
-        for start in range(0, len(by_image), CHUNK):
-            part = by_image[start : start + CHUNK]
-            images = [open_rgb(tools.root / image.path) for image, _ in part]
+        masker = tools.backends.masker
+        for part, images in opened_ahead(by_image, open_first):
             boxes = [[box for _, box in group] for _, group in part]
-            masks = tools.backends.masker.masks(images, boxes)
+            masks = masker.masks(images, boxes)
             found += [runs_of(mask) for of_image in masks for mask in of_image]
         return found
 

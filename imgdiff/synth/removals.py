@@ -6,21 +6,23 @@ Source: Img-Diff paper §16 and the released generate_inpaint.py, whose answers 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from imgdiff.backends.inpainters import changed_window, grown_mask, pasted_back
+from imgdiff.backends.protocols import Inpainter
 from imgdiff.core.geometry import crop, normalised_text
 from imgdiff.core.identity import fingerprint, image_id, seed_for
 from imgdiff.core.images import open_rgb, save_image
 from imgdiff.core.masks import Mask, marked
 from imgdiff.core.records import Side
 from imgdiff.synth.audit import STILL_THERE
+from imgdiff.synth.chunks import opened_ahead
 from imgdiff.synth.config import DescribeBy
 from imgdiff.synth.removal_config import RemovalCheck
 from imgdiff.synth.removal_states import Inpainted, RemovalState, Stored, inpainted_from
-from imgdiff.synth.scores import CHUNK
 from imgdiff.synth.sources import IMAGE_PLACEHOLDER
 from imgdiff.synth.states import ItemState, open_items, open_removals
 from imgdiff.synth.tools import Tools
@@ -41,10 +43,14 @@ def paint_over(states: list[ItemState], tools: Tools) -> None:
         item.seed = seed_for(tools.config.seed, item.id, "inpaint")
         waiting.append(item)
 
+    def canvas(item: RemovalState) -> _Canvas:
+        return _canvas(item, tools)
+
     def compute(items: Sequence[RemovalState]) -> list[dict[str, object]]:
         rows = []
-        for start in range(0, len(items), CHUNK):
-            rows += _painted(items[start : start + CHUNK], tools)
+        inpainter = tools.backends.inpainter
+        for part, canvases in opened_ahead(items, canvas):
+            rows += _painted(part, canvases, inpainter, tools)
         return rows
 
     keyed = [(_painting(item), item) for item in waiting]
@@ -69,21 +75,41 @@ def _painting(item: RemovalState) -> str:
     return fingerprint(item.original.id, item.runs, alike, item.seed)
 
 
-def _painted(items: Sequence[RemovalState], tools: Tools) -> list[dict[str, object]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Canvas:
+    """What is painted: the grown mask, and the original where the mask leaves some of it."""
+
+    hole: Mask
+    image: Image.Image | None
+
+
+def _canvas(item: RemovalState, tools: Tools) -> _Canvas:
+    hole = grown_mask(item.mask(), tools.config.removal.dilate_px)
+    return _Canvas(
+        hole=hole, image=None if hole.all() else open_rgb(tools.root / item.original.path)
+    )
+
+
+def _painted(
+    items: Sequence[RemovalState],
+    canvases: Sequence[_Canvas],
+    inpainter: Inpainter,
+    tools: Tools,
+) -> list[dict[str, object]]:
     """Rows of the store. A mask that leaves nothing to paint from gets no image."""
     settings = tools.config.removal
     rows: dict[str, dict[str, object]] = {}
     asked: list[tuple[RemovalState, Image.Image, Mask]] = []
-    for item in items:
-        hole = grown_mask(item.mask(), settings.dilate_px)
-        rows[item.id] = {"id": None, "share": round(float(hole.mean()), SHARE_DIGITS)}
-        if not hole.all():
-            asked.append((item, open_rgb(tools.root / item.original.path), hole))
+    for item, canvas in zip(items, canvases, strict=True):
+        share = round(float(canvas.hole.mean()), SHARE_DIGITS)
+        rows[item.id] = {"id": None, "share": share}
+        if canvas.image is not None:
+            asked.append((item, canvas.image, canvas.hole))
     images = [image for _, image, _ in asked]
     holes = [hole for _, _, hole in asked]
     seeds = [item.seed or 0 for item, _, _ in asked]
     avoid = [item.alike() for item, _, _ in asked]
-    made = tools.backends.inpainter.inpaint(images, holes, seeds, avoid) if asked else []
+    made = inpainter.inpaint(images, holes, seeds, avoid) if asked else []
     for (item, image, hole), painted in zip(asked, made, strict=True):
         final = painted
         if settings.paste_back:
@@ -128,13 +154,15 @@ def describe_removals(states: list[ItemState], tools: Tools) -> None:
             item.content = truthful_content(item.record.name if item.record else "")
         return
 
+    def shown(item: tuple[Stored, str]) -> Image.Image:
+        return open_rgb(tools.root / item[0].path)
+
     def compute(items: Sequence[tuple[Stored, str]]) -> list[str]:
         answers: list[str] = []
-        for start in range(0, len(items), CHUNK):
-            part = items[start : start + CHUNK]
-            images = [open_rgb(tools.root / image.path) for image, _ in part]
+        describer = tools.backends.describer
+        for part, images in opened_ahead(items, shown):
             prompts = [prompt for _, prompt in part]
-            answers += tools.backends.describer.chat(images, prompts, max_new_tokens=limit)
+            answers += describer.chat(images, prompts, max_new_tokens=limit)
         return answers
 
     keyed = []
@@ -158,18 +186,15 @@ def match_removals(states: list[ItemState], tools: Tools) -> None:
     rules = tools.config.rules.removal
     margin = rules.match_margin_px
 
+    def crops(item: RemovalState) -> list[Image.Image]:
+        return [crop(image, item.box.grown(margin)) for image in open_both(item, tools)]
+
     def compute(items: Sequence[RemovalState]) -> list[list[float]]:
         rows: list[list[float]] = []
-        for start in range(0, len(items), CHUNK):
-            part = items[start : start + CHUNK]
-            both = [open_both(item, tools) for item in part]
-            crops = [
-                crop(image, item.box.grown(margin))
-                for item, images in zip(part, both, strict=True)
-                for image in images
-            ]
+        matcher = tools.backends.matcher
+        for part, both in opened_ahead(items, crops):
             texts = [[item.content or ""] for item in part for _ in range(2)]
-            scores = tools.backends.matcher.match(crops, texts)
+            scores = matcher.match([image for pair in both for image in pair], texts)
             flat = [round(float(score[0]), 6) for score in scores]
             rows += [[flat[2 * i], flat[2 * i + 1]] for i in range(len(part))]
         return rows

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float64
@@ -13,11 +14,12 @@ from PIL import Image
 from imgdiff.core.geometry import Box, crop
 from imgdiff.core.records import ImagePair
 from imgdiff.core.store import Entries
+from imgdiff.synth.chunks import chunks_ahead, opened
 from imgdiff.synth.selection import Interval
 from imgdiff.synth.tools import Tools
 
 SCORE_DIGITS = 6  # float noise is not information
-CHUNK = 64  # items whose images are in memory at once
+T = TypeVar("T")
 Asked = tuple[
     ImagePair, Box, tuple[str, ...], tuple[str, ...]
 ]  # pair, box, left texts, right texts
@@ -60,25 +62,32 @@ def missed_end(interval: Interval, score: float, what: str) -> str:
     return f"{what} too {'different' if low is not None and score <= low else 'alike'}"
 
 
-def cosines(pairs: Sequence[tuple[Image.Image, Image.Image]], tools: Tools) -> list[float]:
-    """CLIP cosine of each image pair, at SCORE_DIGITS decimals."""
-    flat = [image for pair in pairs for image in pair]
-    rows = tools.backends.embedder.embed_images(flat)
-    return [round(float(v), SCORE_DIGITS) for v in (rows[0::2] * rows[1::2]).sum(axis=1)]
+def cosines(
+    items: Sequence[T],
+    open_images: Callable[[Sequence[T]], Sequence[tuple[Image.Image, Image.Image]]],
+    tools: Tools,
+) -> list[float]:
+    """CLIP cosine of the two images of each item, at SCORE_DIGITS decimals."""
+    scores: list[float] = []
+    embedder = tools.backends.embedder
+    for _, pairs in chunks_ahead(items, open_images):
+        rows = embedder.embed_images([image for pair in pairs for image in pair])
+        scores += [round(float(v), SCORE_DIGITS) for v in (rows[0::2] * rows[1::2]).sum(axis=1)]
+    return scores
 
 
 def crops_of(
     items: Sequence[tuple[ImagePair, Box]], tools: Tools, margin: float = 0.0
 ) -> list[tuple[Image.Image, Image.Image]]:
     """Both crops of each box; each pair is opened once per run of equal pairs."""
-    crops: list[tuple[Image.Image, Image.Image]] = []
-    opened: tuple[str, tuple[Image.Image, Image.Image]] | None = None
-    for images, box in items:
-        if opened is None or opened[0] != images.id:
-            opened = (images.id, tools.open_pair(images))
-        left, right = (crop(image, box.grown(margin)) for image in opened[1])
-        crops.append((left, right))
-    return crops
+
+    def cut(run: Sequence[tuple[ImagePair, Box]]) -> list[tuple[Image.Image, Image.Image]]:
+        left, right = tools.open_pair(run[0][0])
+        grown = [box.grown(margin) for _, box in run]
+        return [(crop(left, box), crop(right, box)) for box in grown]
+
+    runs = [list(run) for _, run in groupby(items, key=lambda item: item[0].id)]
+    return [crops for run in opened(runs, cut) for crops in run]
 
 
 def matches(
@@ -86,14 +95,16 @@ def matches(
 ) -> Callable[[Sequence[Asked]], list[list[dict[str, float]]]]:
     """For each (pair, box, left texts, right texts): {text: score} per side."""
 
+    def crops_in(part: Sequence[Asked]) -> list[tuple[Image.Image, Image.Image]]:
+        return crops_of([(pair, box) for pair, box, _, _ in part], tools, margin)
+
     def compute(items: Sequence[Asked]) -> list[list[dict[str, float]]]:
         rows: list[list[dict[str, float]]] = []
-        for start in range(0, len(items), CHUNK):
-            part = items[start : start + CHUNK]
-            crops = crops_of([(pair, box) for pair, box, _, _ in part], tools, margin)
+        matcher = tools.backends.matcher
+        for part, crops in chunks_ahead(items, crops_in):
             images = [image for both in crops for image in both]
             texts = [side for _, _, left, right in part for side in (left, right)]
-            scores = tools.backends.matcher.match(images, texts)
+            scores = matcher.match(images, texts)
             named = [
                 {
                     text: round(float(score), SCORE_DIGITS)

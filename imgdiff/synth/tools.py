@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int32
 from PIL import Image
 from typing_extensions import Self
 
+from imgdiff.backends.gpu_memory import limit_gpu_memory
 from imgdiff.backends.photographs import PhotographConfig
 from imgdiff.backends.protocols import (
     Backend,
@@ -30,7 +31,7 @@ from imgdiff.backends.protocols import (
 from imgdiff.backends.runtime import limit_torch_threads
 from imgdiff.core.identity import fingerprint
 from imgdiff.core.images import open_rgb
-from imgdiff.core.records import ImagePair
+from imgdiff.core.records import ImagePair, Side
 from imgdiff.core.store import Entries, Store
 from imgdiff.core.tables import ArrayCells, JsonCells
 from imgdiff.synth.config import SynthConfig
@@ -59,6 +60,7 @@ class Backends:
         }
         if config.edit.removes:
             self._configs |= _of_removal(config)
+        self._memory_limit = config.memory_limit
         self._handles: dict[str, Backend] = {}
         # What needs a checkpoint holds weights; the others import no deep learning.
         self._learned = {role for role, made in self._configs.items() if hasattr(made, "needed")}
@@ -86,6 +88,7 @@ class Backends:
             self._resident = None
             if role in self._learned:
                 limit_torch_threads()
+                limit_gpu_memory(self._memory_limit)
                 self.loaded.append(role)
             with self.profile.loading():
                 entered = self._stack.enter_context(self._handle(role))
@@ -273,6 +276,11 @@ class Tools:
     def root(self) -> Path:
         """The store's root folder."""
         return self._store.root
+
+    def open_side(self, seen: tuple[ImagePair, Side]) -> Image.Image:
+        """One image of a pair, from the store."""
+        images, side = seen
+        return open_rgb(self.root / (images.left_path, images.right_path)[side])
 
     def open_pair(self, images: ImagePair) -> tuple[Image.Image, Image.Image]:
         """Both images of a pair, from the store."""

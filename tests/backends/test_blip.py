@@ -66,6 +66,17 @@ BOTH = pytest.mark.parametrize("score", list(MatchScore))
 
 
 @BOTH
+def test_batches_prepared_ahead_give_the_same_bytes(
+    folder: Path, score: MatchScore, request: pytest.FixtureRequest
+) -> None:
+    with BlipConfig(model=str(folder), score=score, batch_size=2).build() as matcher:
+        in_turn = matcher.match(IMAGES, TEXTS)
+        request.getfixturevalue("beside_a_gpu")
+        ahead = matcher.match(IMAGES, TEXTS)
+    assert [row.tobytes() for row in ahead] == [row.tobytes() for row in in_turn]
+
+
+@BOTH
 def test_scores_are_those_of_transformers(folder: Path, score: MatchScore) -> None:
     """Against the model's own forward, one image and one unpadded text at a time."""
     model = BlipForImageTextRetrieval.from_pretrained(folder, dtype=torch.float32).eval()

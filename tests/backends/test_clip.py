@@ -66,6 +66,23 @@ def test_nothing_gives_no_rows(folder: Path) -> None:
         assert embedder.embed_texts([]).shape == (0, 16)
 
 
+def test_batches_prepared_ahead_give_the_same_bytes(
+    folder: Path, request: pytest.FixtureRequest
+) -> None:
+    with ClipConfig(model=str(folder), batch_size=4).build() as embedder:
+        in_turn = embedder.embed_images(IMAGES)
+        request.getfixturevalue("beside_a_gpu")
+        assert embedder.embed_images(IMAGES).tobytes() == in_turn.tobytes()
+
+
+def test_on_a_cpu_an_open_batch_size_is_the_usual_one(folder: Path) -> None:
+    with ClipConfig(model=str(folder), batch_size=None).build() as embedder:
+        found = embedder.embed_images(IMAGES), embedder.embed_texts(TEXTS)
+    with ClipConfig(model=str(folder)).build() as embedder:
+        usual = embedder.embed_images(IMAGES), embedder.embed_texts(TEXTS)
+    assert [rows.tobytes() for rows in found] == [rows.tobytes() for rows in usual]
+
+
 def test_vectors_are_those_of_transformers(folder: Path) -> None:
     """Against CLIPModel's own forward, one unpadded text and one image at a time."""
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
@@ -120,6 +137,8 @@ def test_weights_are_held_inside_with_only(folder: Path) -> None:
 def test_identity_follows_the_contents(folder: Path, tmp_path: Path) -> None:
     config = ClipConfig(model=str(folder), batch_size=2)
     assert config.build().identity == ClipConfig(model=str(folder)).build().identity
+    left_open = ClipConfig(model=str(folder), batch_size=None)
+    assert config.build().identity == left_open.build().identity
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32)
     model.logit_scale.data += 1
     model.half().save_pretrained(tmp_path)

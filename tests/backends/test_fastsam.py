@@ -77,6 +77,16 @@ def test_boxes_do_not_depend_on_the_batch(model: str) -> None:
         assert segmenter.segment(images + images[2:4]) == together + together[2:4]
 
 
+def test_batches_prepared_ahead_give_the_same_boxes(
+    model: str, request: pytest.FixtureRequest
+) -> None:
+    images = of_all_sizes()
+    with settings(model, batch_size=2).build() as segmenter:
+        in_turn = segmenter.segment(images)
+        request.getfixturevalue("beside_a_gpu")
+        assert segmenter.segment(images) == in_turn
+
+
 def test_ultralytics_leaves_pillow_alone() -> None:
     """Its own `Image.open` would start pip for every unreadable file."""
     load_ultralytics()
@@ -196,7 +206,8 @@ def test_weights_only_inside_with(model: str) -> None:
 
 def test_identity_names_what_moves_boxes_and_nothing_else(model: str) -> None:
     identity = settings(model).build().identity
-    assert settings(model, batch_size=5).build().identity == identity
+    for size in (5, None):
+        assert settings(model, batch_size=size).build().identity == identity
     assert str(checkpoints.mini_root()) not in identity
     changes: list[dict[str, Any]] = [
         {"image_size": 160},

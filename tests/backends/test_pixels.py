@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from transformers import BlipImageProcessorPil, CLIPImageProcessorPil
 
+from imgdiff.backends import pixels
 from imgdiff.backends.pixels import PixelReader
 
 SIZES = [(1, 1), (1, 40), (3, 50), (40, 3), (17, 90), (224, 224), (301, 12), (64, 63)]
@@ -35,6 +36,18 @@ def test_pixels_are_those_of_the_processor(processor):
     assert found.shape == (len(SIZES), *wanted[0].shape)
     for mine, theirs in zip(found, wanted, strict=True):
         assert torch.equal(mine, theirs.float())
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5, 8, 20])
+def test_threads_change_no_pixel(monkeypatch, tmp_path, threads):
+    reader = PixelReader(CLIPImageProcessorPil())
+    images()[2].save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as unread:
+        given = [*images(), *[unread] * 3]  # as a padded batch
+        wanted = PixelReader(CLIPImageProcessorPil())([*images(), *images()[2:3] * 3])
+        monkeypatch.setattr(pixels, "threads_beside_model", lambda: threads)
+        assert torch.equal(reader(given), wanted)
+        assert torch.equal(reader(given[:1]), wanted[:1])
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])

@@ -113,6 +113,17 @@ def test_answers_do_not_depend_on_the_batch(tiny: dict[str, Path], kind: str) ->
 
 
 @pytest.mark.parametrize("kind", ["llava", "llava_next"])
+def test_images_prepared_ahead_get_the_same_answers(
+    tiny: dict[str, Path], kind: str, request: pytest.FixtureRequest
+) -> None:
+    images, questions = _mixed()
+    with _config(tiny[kind], image_batch_size=1).build() as chat:
+        in_turn = chat.chat(images, questions)
+        request.getfixturevalue("beside_a_gpu")
+        assert chat.chat(images, questions) == in_turn
+
+
+@pytest.mark.parametrize("kind", ["llava", "llava_next"])
 def test_scores_are_bit_equal_in_any_company(
     tiny: dict[str, Path], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +230,7 @@ def test_nothing_asked_nothing_answered(tiny: dict[str, Path]) -> None:
 def test_identity_names_what_changes_an_answer(tiny: dict[str, Path]) -> None:
     base = _config(tiny["llava"]).build().identity
     assert base == _config(tiny["llava"], batch_size=9, image_batch_size=1).build().identity
+    assert base == _config(tiny["llava"], batch_size=None).build().identity
     others = [
         _config(tiny["llava"], max_new_tokens=7),
         _config(tiny["llava"], template=ChatTemplate.llava_v1),

@@ -191,6 +191,8 @@ def test_profiles_carry_the_published_values(profile, prompt, matcher, tokens):
     assert (config.editor.profile.value, config.matcher.model) == (prompt, matcher)
     assert (config.describe.region_tokens, config.describe.sentence_tokens) == tokens
     assert (config.describer.dtype.value, config.describer.image_batch_size) == ("float16", 1)
+    sizes = [part.batch_size for part in (config.embedder, config.matcher, config.describer)]
+    assert sizes == [None, None, 8]
 
 
 def test_two_workers_write_the_same_bytes(tmp_path):
@@ -233,6 +235,9 @@ def test_a_run_that_never_read_its_source_does_not_claim_the_folder(tmp_path):
         ("rules.match.below=0.1", r"rules\.match .*accepts no score"),
         ("rules.max_iou=2", r"rules\.max_iou=2"),
         ("workers=0", "workers=0"),
+        ("memory_limit=0", r"memory_limit=0\.0: must lie in \(0, 1\].*0\.25"),
+        ("memory_limit=20", r"memory_limit=20\.0: must lie in"),
+        ("matcher.batch_size=0", r"matcher\.batch_size=0: must be at least 1, or null"),
         ("shard_size=0", "shard_size=0"),
         ("describe.region_prompt=hello", r"describe\.region_prompt=.*\{box\}"),
         ("describe.region_prompt='{box} {json}'", r"describe\.region_prompt=.*no other field"),
