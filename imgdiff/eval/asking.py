@@ -19,7 +19,7 @@ from PIL import Image
 
 from imgdiff.backends.configs import VlmConfig
 from imgdiff.backends.protocols import Chat, Chats
-from imgdiff.backends.runtime import visible_gpus
+from imgdiff.backends.runtime import limit_torch_threads, visible_gpus
 from imgdiff.backends.workers import Report, in_processes
 from imgdiff.core.console import meter, say
 from imgdiff.core.errors import DataError
@@ -185,6 +185,7 @@ def _batches(items: Sequence[tuple[str, Question]], size: int) -> Iterator[Batch
 
 def answer_batches(config: VlmConfig, batches: Sequence[Batch], report: Report) -> None:
     """Load the model, answer batch after batch, and report the answers of each by key."""
+    limit_torch_threads()  # as in several processes: two threads may round by an answer's company
     chat: Chat = config.build()
     with chat as model:
         for batch in batches:

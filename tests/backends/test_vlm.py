@@ -30,6 +30,7 @@ from imgdiff.core.errors import BackendError, ConfigError, DataError
 from imgdiff.core.files import read_json, write_json
 from imgdiff.mini.build.llama_tokenizer import build_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PX = 32
 GRID = [[32, 32], [32, 64]]
 QUESTIONS = ("What is it?", "Is there a cat?", "What is at the top left? 12", "What is it?", "")
