@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from imgdiff.backends.gpu_memory import gpu_variables
+from imgdiff.backends.gpu_memory import device_variables
 from imgdiff.backends.workers import in_processes
 from imgdiff.core.errors import ConfigError
 
@@ -35,8 +35,7 @@ class LocalConfig:
         if processes <= 1:
             return [work(shards, report)]
         parts = [list(shards[rank::processes]) for rank in range(processes)]
-        gpu = gpu_variables(1 / processes)  # all are on the first one
-        return in_processes(work, parts, report, REMEDY, [gpu] * processes)
+        return in_processes(work, parts, report, REMEDY, device_variables(processes))
 
 
 @dataclass(kw_only=True, slots=True)

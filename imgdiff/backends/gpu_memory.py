@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from imgdiff.backends.runtime import visible_gpus
+
 _SHARE_VARIABLE = "IMGDIFF_GPU_SHARE"  # of a worker; of a process that is none: the whole GPU
 
 
@@ -23,6 +25,20 @@ class GpuMemory(Protocol):
 def gpu_variables(share: float) -> dict[str, str]:
     """The environment of a worker to which this share of its GPU's memory belongs."""
     return {_SHARE_VARIABLE: str(share)}
+
+
+def device_variables(processes: int) -> list[dict[str, str]]:
+    """The environment of each of these processes: one of the GPUs that this one sees, in turn.
+
+    Those on one GPU share its memory in equal parts.
+    """
+    devices = visible_gpus()
+    places = [rank % max(1, len(devices)) for rank in range(processes)]
+    found = [gpu_variables(1 / places.count(place)) for place in places]
+    for own, place in zip(found, places, strict=True):
+        if devices:
+            own["CUDA_VISIBLE_DEVICES"] = devices[place]
+    return found
 
 
 def limit_gpu_memory(limit: float | None) -> None:

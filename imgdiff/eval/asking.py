@@ -18,8 +18,9 @@ from typing import BinaryIO
 from PIL import Image
 
 from imgdiff.backends.configs import VlmConfig
+from imgdiff.backends.gpu_memory import device_variables
 from imgdiff.backends.protocols import Chat, Chats
-from imgdiff.backends.runtime import limit_torch_threads, visible_gpus
+from imgdiff.backends.runtime import limit_torch_threads
 from imgdiff.backends.workers import Report, in_processes
 from imgdiff.core.console import meter, say
 from imgdiff.core.errors import DataError
@@ -139,7 +140,7 @@ class Asker:
             return
         parts = [batches[rank::processes] for rank in range(processes)]
         work = partial(answer_batches, self.config)
-        in_processes(work, parts, report, REMEDY, _one_device_each(processes))
+        in_processes(work, parts, report, REMEDY, device_variables(processes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,11 +198,3 @@ def _answered(model: Chats, batch: Batch) -> dict[str, str]:
     prompts = [question.prompt for _, question in batch]
     answers = model.chat(images, prompts, max_new_tokens=batch[0][1].max_new_tokens)
     return {key: text for (key, _), text in zip(batch, answers, strict=True)}
-
-
-def _one_device_each(processes: int) -> list[dict[str, str]]:
-    """Each process sees one of the GPUs that this one sees, in turn; nothing without a GPU."""
-    devices = visible_gpus()
-    if not devices:
-        return []
-    return [{"CUDA_VISIBLE_DEVICES": devices[rank % len(devices)]} for rank in range(processes)]

@@ -16,6 +16,7 @@ from imgdiff.backends.inpainters import OpenCvInpaintConfig, SdxlInpaintConfig
 from imgdiff.backends.lexicon import LexiconConfig
 from imgdiff.backends.llm_editor import LlmEditorConfig, PromptProfile
 from imgdiff.backends.random_checkpoints import check_random, use_random_weights
+from imgdiff.backends.runtime import visible_gpus
 from imgdiff.backends.sdxl_p2p_config import SdxlP2pConfig
 from imgdiff.backends.token_alignment import PadMap
 from imgdiff.backends.world import RenderConfig, Vocabulary
@@ -122,7 +123,7 @@ class SynthConfig:
     edit: Edit = Edit.replace
     output_dir: str = "outputs/synth"
     store_dir: str = "outputs/store"  # scores and generated images, shared by all runs
-    workers: int | None = None  # processes; None: one per core, at most 4
+    workers: int | None = None  # processes; None: one per GPU, else one per core, at most 4
     memory_limit: float | None = None  # share of a GPU that all workers take at most; None: all
     candidates: int = 1  # image pairs drawn for each caption pair; the best that passes is kept
     shard_size: int = 50  # items; the unit of work and of resumption
@@ -190,7 +191,9 @@ class SynthConfig:
     def _check_machine(self) -> None:
         """Whether what the run may take of a machine is something."""
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers={self.workers}: must be >= 1, or null for one per core")
+            raise ConfigError(
+                f"workers={self.workers}: must be >= 1, or null for one per GPU or core"
+            )
         if self.memory_limit is not None and not 0.0 < self.memory_limit <= 1.0:
             raise ConfigError(
                 f"memory_limit={self.memory_limit}: must lie in (0, 1], the share of a GPU's "
@@ -237,8 +240,8 @@ class SynthConfig:
 
     @property
     def processes(self) -> int:
-        """How many worker processes to use."""
-        return self.workers or min(4, os.cpu_count() or 1)
+        """How many worker processes to use: each holds a model of its own."""
+        return self.workers or len(visible_gpus()) or min(4, os.cpu_count() or 1)
 
     @property
     def removes_annotated(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from imgdiff.backends.random_checkpoints import parameters
-from imgdiff.backends.runtime import Memory, free_memory
+from imgdiff.backends.runtime import Memory, free_memory, visible_gpus
 from imgdiff.core.console import say
 from imgdiff.core.errors import BackendError
 from imgdiff.synth.config import SynthConfig
@@ -39,7 +41,8 @@ def prepare(config: SynthConfig) -> None:
     for key, model, count, size in sizes:
         millions = f"{count / MILLION:,.1f} M parameters"
         say(f"{key}={model}: {millions}, about {size:.1f} GiB of {memory.device} memory")
-    _check_memory(sizes, memory, config.processes)
+    gpus = max(1, len(visible_gpus())) if memory.device == "GPU" else 1
+    _check_memory(sizes, memory, math.ceil(config.processes / gpus))
 
 
 def _sizes(config: SynthConfig, memory: Memory) -> list[tuple[str, str, int, float]]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from imgdiff.backends.gpu_memory import gpu_memory, gpu_variables, limit_gpu_memory
+from imgdiff.backends.gpu_memory import (
+    device_variables,
+    gpu_memory,
+    gpu_variables,
+    limit_gpu_memory,
+)
 
 GIB = 2**30
 
@@ -73,3 +78,12 @@ def test_what_tensors_take_of_a_real_gpu() -> None:
     assert 0 < memory.room() <= torch.cuda.mem_get_info()[1] - held.nbytes
     with pytest.raises(torch.OutOfMemoryError):
         torch.empty(memory.room() + 2**30, dtype=torch.uint8, device="cuda")
+
+
+def test_each_process_sees_one_gpu_and_knows_its_share(monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    found = device_variables(3)
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in found] == ["2", "5", "2"]
+    assert [one["IMGDIFF_GPU_SHARE"] for one in found] == ["0.5", "1.0", "0.5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert device_variables(2) == [{"IMGDIFF_GPU_SHARE": "0.5"}] * 2
