@@ -169,6 +169,7 @@ BY_CONSTRUCTION = (
     "Regions and sentences were taken from the generator's own record, so these figures check the "
     "bookkeeping and the files, not a model."
 )
+BUT_MATCHED = "Object gone alone is a model's word: the matcher's."
 
 
 def audit_report(
@@ -176,8 +177,8 @@ def audit_report(
 ) -> dict[str, object]:
     """audit.json: the four figures (None where nothing is known), the counts, the definitions.
 
-    `by_construction` says that nothing was learned or detected: the figures can only be 1. Where
-    `edit` removes, the figures of removal are added.
+    `by_construction` says that nothing was detected or described by a model: the figures can only
+    be 1, but for `object_gone`. Where `edit` removes, the figures of removal are added.
     """
     removal, definitions = {}, (__doc__ or "").split()
     if edit.removes:
@@ -188,6 +189,9 @@ def audit_report(
             "removal_name_accuracy": _share(counts, "removals_named", "removals_known"),
             "object_gone": _share(counts, "removals_gone", "removals_scored"),
         }
+    remarks = [BY_CONSTRUCTION] if by_construction else []
+    if by_construction and counts["removals_scored"]:
+        remarks.append(BUT_MATCHED)
     notes = {key[5:]: value for key, value in sorted(counts.items()) if key.startswith("note:")}
     return {
         "n_pairs": counts["pairs"],
@@ -196,7 +200,7 @@ def audit_report(
         "region_name_accuracy": _share(counts, "names_right", "names"),
         "difference_accuracy": _share(counts, "sentences_right", "sentences"),
         **removal,
-        "remark": BY_CONSTRUCTION if by_construction else "",
+        "remark": " ".join(remarks),
         "counts": {key: counts[key] for key in sorted(counts) if not key.startswith("note:")},
         "what_the_generator_did": notes,
         "definitions": " ".join(definitions),

@@ -14,6 +14,7 @@ from imgdiff.synth.audit import (
     sentence_is_right,
     true_names,
 )
+from imgdiff.synth.removal_config import Edit
 from imgdiff.synth.states import ItemState, RegionState
 
 CAT = Box(left=10, top=10, right=30, bottom=30)
@@ -131,3 +132,12 @@ def test_rejected_regions_and_items_do_not_count():
 def test_a_report_by_construction_says_so() -> None:
     assert "not a model" in str(audit_report(Counter(pairs=1), by_construction=True)["remark"])
     assert audit_report(Counter(pairs=1))["remark"] == ""
+
+
+def test_what_a_matcher_said_is_not_called_bookkeeping() -> None:
+    counts = Counter(pairs=4, removals_scored=4, removals_gone=3)
+    report = audit_report(counts, by_construction=True, edit=Edit.remove)
+    assert report["object_gone"] == 0.75
+    assert str(report["remark"]).endswith("Object gone alone is a model's word: the matcher's.")
+    unmatched = audit_report(Counter(pairs=4), by_construction=True, edit=Edit.remove)
+    assert "matcher" not in str(unmatched["remark"])
