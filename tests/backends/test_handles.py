@@ -63,9 +63,9 @@ def test_identities_are_those_that_older_runs_stored_their_scores_under(checkpoi
     model, file = str(checkpoint), checkpoint / "weights.pt"
     whole, weights = content_identity(locate("x", model)), content_identity(file)
     assert ClipConfig(model=model).build().identity == f"clip:{whole}:float32:v1"
-    assert BlipConfig(model=model).build().identity == f"blip-itc:{whole}:float32:v1"
+    assert BlipConfig(model=model).build().identity == f"blip-itc:{whole}:float32:v2"
     itm = BlipConfig(model=model, score=MatchScore.itm).build()
-    assert itm.identity == f"blip-itm:{whole}:float32:v1"
+    assert itm.identity == f"blip-itm:{whole}:float32:v2"
     assert FastSamConfig(model=model).build().identity == (
         f"fastsam:weights.pt@{weights}:float32:v1:size=128:confidence=0.25:iou=0.5:order=rgb"
         ":snap=0:max=300"

@@ -202,7 +202,7 @@ def test_blip_at_its_true_size() -> None:
     config = BlipConfig(model=f"random:{BLIP_LARGE}", batch_size=1)
     with config.build() as matcher:
         (scores,) = matcher.match([photo()], [["a cat", "a red dog"]])
-        assert matcher._model()._processor.size["height"] == 384  # type: ignore[attr-defined]
+        assert matcher._model()._pixels([photo()]).shape == (1, 3, 384, 384)  # type: ignore[attr-defined]
     assert np.isfinite(scores).all()
     assert (np.abs(scores) < 1).all()
     assert scores[0] != scores[1]
