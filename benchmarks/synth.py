@@ -1,7 +1,7 @@
 """Speed and memory of `python -m imgdiff.synth` on the mini preset, as ratios in one run.
 
     python benchmarks/synth.py                  # 200 pairs: first run, second threshold, 1 worker
-    python benchmarks/synth.py --pairs 200 2000
+    python benchmarks/synth.py --pairs 200 2000      # one worker for the first size only
     python benchmarks/synth.py --memory 200 2000
     python benchmarks/synth.py --memory 2000 20000 --by-record
     python benchmarks/synth.py --kills 10
@@ -57,18 +57,15 @@ def timed(arguments: list[str]) -> Cost:
     return Cost(time.monotonic() - clock, cpu, usage.ru_maxrss / 1024)
 
 
-def speed(folder: Path, pairs: int) -> dict[str, Any]:
-    """First run, a second with another threshold, and the same from one worker."""
+def speed(folder: Path, pairs: int, *, alone: bool) -> dict[str, Any]:
+    """First run, a second with another threshold, and, if asked for, the same from one worker."""
     limit = f"source.limit={pairs}"
     first = timed(command(folder, "first", limit, "workers=2"))
     second = timed(command(folder, "second", limit, "workers=2", "rules.max_regions=1"))
-    single = f"store_dir={folder / 'single'}"
-    alone = timed([*command(folder, "alone", limit, "workers=1"), single])
-    runs = {
-        "first run, 2 workers": first,
-        "another threshold": second,
-        "first run, 1 worker": alone,
-    }
+    runs = {"first run, 2 workers": first, "another threshold": second}
+    if alone:
+        single = f"store_dir={folder / 'single'}"
+        runs["first run, 1 worker"] = timed([*command(folder, "alone", limit, "workers=1"), single])
     rows = [
         (
             name,
@@ -81,14 +78,15 @@ def speed(folder: Path, pairs: int) -> dict[str, Any]:
         for name, cost in runs.items()
     ]
     show_table(f"{pairs} pairs", ("run", "time", "ratio", "CPU", "pairs/s", "peak"), rows)
-    equal = same(folder / "first", folder / "alone")
-    say(f"equal bytes from 1 and 2 workers: {equal}")
-    return {
+    found = {
         "pairs": pairs,
-        "equal_bytes": equal,
         "runs": {name: cost._asdict() for name, cost in runs.items()},
-        "profile": read_json(folder / "alone" / "profile.json"),
+        "profile": read_json(folder / "first" / "profile.json"),
     }
+    if alone:
+        found["equal_bytes"] = same(folder / "first", folder / "alone")
+        say(f"equal bytes from 1 and 2 workers: {found['equal_bytes']}")
+    return found
 
 
 def memory(folder: Path, sizes: list[int], *, by_record: bool) -> list[dict[str, Any]]:
@@ -158,7 +156,10 @@ def main() -> None:
         elif args.kills:
             found["kills"] = kills(Path(name), args.kills, args.pairs[0])
         else:
-            found["speed"] = [speed(Path(name) / str(pairs), pairs) for pairs in args.pairs]
+            found["speed"] = [
+                speed(Path(name) / str(pairs), pairs, alone=pairs == args.pairs[0])
+                for pairs in args.pairs
+            ]
     if args.out is not None:
         write_json(args.out, found)
 

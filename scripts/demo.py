@@ -53,12 +53,12 @@ def _funnel_rows(synth: Path) -> list[tuple[object, ...]]:
     funnel = runs.read(synth / "funnel.json")
     return [
         (
-            f"{step['stage']} ({level})",
+            f"{step['stage']} ({what})",
             step["in"],
             step["out"],
             "; ".join(f"{count} {reason}" for reason, count in step["rejected"].items()),
         )
-        for level in ("items", "regions")
+        for level, what in (("items", "pairs"), ("regions", "regions"))
         for step in funnel[level]
         if step["rejected"]
     ]
