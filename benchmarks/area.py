@@ -6,12 +6,17 @@
 PEER is an environment of its own (`peers/data_juicer_area.py` says how to make it): py-data-juicer
 1.6.1 does not run with imgdiff's transformers. Both sides get the same pairs of the procedural
 world, checkpoints, nouns, thresholds (the recipe's rules; the mini CLIP's own similarities, and for
-random weights thresholds between their scores) and two cores: two processes of one thread each,
-half of the pairs in either. Measured with the boxes that each side's FastSAM finds, and with given
-ones, as many as large photos have. `open` thresholds let every box through to every model.
+random weights thresholds between their scores) and two cores: imgdiff two processes of one thread
+each, the operator one process, which is what it sets itself to (`num_proc=1`), whose models may use
+both; `--peer-processes 2` deals its pairs to two by hand. Measured with the boxes that each side's
+FastSAM finds, and with given ones, as many as large photos have. `open` thresholds let every box
+through to every model.
 
 Not timed: imports, loading, and a first round. Then the sides take turns; medians of the rounds.
-Decisions are compared box by box, with the operator's JPEG crops and with lossless ones.
+Then the four rows of an ablation, once: imgdiff keeps its scores, the operator has none to keep.
+`at most` would be the ratio if all of imgdiff but the passes of its networks took no time: what no
+work on it can exceed that asks for the same crops. Decisions are compared box by box, with the
+operator's JPEG crops and with lossless ones.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from statistics import median
 from typing import Any
 
 from area_job import OPEN, SIZES, Intervals, Size, write_job
-from area_verdicts import Agreement, Outcome, Scored, middle_rules
+from area_verdicts import Agreement, Outcome, Scored, middle_rules, table14
 from peers.lines import Worker
 
 from imgdiff.core.console import say, show_table
@@ -53,9 +58,14 @@ class Team:
     ready: list[dict[str, Any]]
     shares: list[list[int]]
 
-    def round(self, rules: Intervals, *, given: bool, lossless: bool = False) -> Round:
-        """Every pair once; the seconds are those of the slowest process."""
-        question = {"rules": rules, "given": given, "lossless": lossless}
+    def round(
+        self, rules: Intervals, *, given: bool, lossless: bool = False, again: bool = False
+    ) -> Round:
+        """Every pair once; the seconds are those of the slowest process.
+
+        imgdiff starts from nothing, but `again` keeps what its last round stored.
+        """
+        question = {"rules": rules, "given": given, "lossless": lossless, "again": again}
         for worker, share in zip(self.workers, self.shares, strict=True):
             worker.ask(question | {"pairs": share})
         told = [worker.answer() for worker in self.workers]
@@ -67,18 +77,22 @@ class Team:
         outcomes = [found[str(number)] for number in range(len(found))]
         seconds = max(part["seconds"] for part in told)
         say(f"{self.name}: a round of {len(found)} pairs in {seconds:.1f} s")
-        return Round(seconds, sum(part["cpu_seconds"] for part in told), stages, outcomes)
+        models = max(part.get("model_seconds", 0.0) for part in told)
+        cpu = sum(part["cpu_seconds"] for part in told)
+        return Round(seconds, cpu, models, stages, outcomes)
 
 
 @dataclass
 class Round:
     """What one side took for all pairs, and its outcomes.
 
-    CPU seconds and those of the stages are of all processes together.
+    CPU seconds and those of the stages are of all processes together; those of the networks alone
+    (imgdiff's side) are of the process that had most of them.
     """
 
     seconds: float
     cpu_seconds: float
+    model_seconds: float
     stages: dict[str, float]
     outcomes: list[Outcome]
 
@@ -139,8 +153,10 @@ def compared(args: argparse.Namespace, size: Size, ours: Team, peer: Team | None
         if peer is not None:
             for name, found in decisions(done, peer, rules, given=given).items():
                 cases[f"{boxes}, {name}"] |= found
+    ablation = table14(rules, scores[0].outcomes)
     return {
         "checkpoints": size.name, "pairs": size.pairs, "rules": rules, "cases": cases,
+        "ablation": {"rows": ablation, "sides": [sweep(side, ablation) for side in sides]},
         "ours": ours.ready, "peer": None if peer is None else peer.ready,
     }  # fmt: skip
 
@@ -153,6 +169,13 @@ def rounds(count: int, sides: list[Team], rules: Intervals, *, given: bool) -> l
         for place in order:
             done[place].append(sides[place].round(rules, given=given))
     return done
+
+
+def sweep(side: Team, rows: Sequence[Intervals]) -> dict[str, Any]:
+    """Seconds and kept boxes of each row of an ablation over the same pairs and given boxes."""
+    done = [side.round(row, given=True, again=number > 0) for number, row in enumerate(rows)]
+    kept = [sum(len(outcome["kept"]) for outcome in one.outcomes) for one in done]
+    return {"seconds": [one.seconds for one in done], "kept": kept}
 
 
 def speed(pairs: int, done: list[list[Round]]) -> dict[str, Any]:
@@ -173,6 +196,9 @@ def speed(pairs: int, done: list[list[Round]]) -> dict[str, Any]:
         found["ratio"] = median(seconds[1]) / median(seconds[0])
         found["ratio_of_rounds"] = [min(of_rounds), max(of_rounds)]
         found["cpu_ratio"] = median(cpu[1]) / median(cpu[0])
+        # what no work on imgdiff can pass: the ratio if all but its networks took no time
+        networks = median(one.model_seconds for one in done[0])
+        found["ratio_of_networks"] = median(seconds[1]) / networks
     return found
 
 
@@ -203,13 +229,14 @@ def show(found: dict[str, Any]) -> None:
     lines = []
     for name, case in cases.items():
         rates = [f"{rate:.3g}" for rate in case["pairs_per_second"]]
-        ratios = ["-"] * 3
+        ratios = ["-"] * 4
         if "ratio" in case:
             low, high = case["ratio_of_rounds"]
             ratios = [rates[1], f"{case['ratio']:.1f} ({low:.1f}-{high:.1f})",
-                      f"{case['cpu_ratio']:.1f}"]  # fmt: skip
+                      f"{case['ratio_of_networks']:.1f}", f"{case['cpu_ratio']:.1f}"]  # fmt: skip
         lines.append((name, f"{case['boxes_per_pair']:.0f}", rates[0], *ratios))
-    header = ("boxes, thresholds", "boxes a pair", "pairs/s", "peer's", "ratio", "of CPU time")
+    header = ("boxes, thresholds", "boxes a pair", "pairs/s", "peer's", "ratio", "at most",
+              "of CPU time")  # fmt: skip
     show_table(f"{found['checkpoints']}, {found['pairs']} pairs", header, lines)
     for side in ("ours", "peer"):
         if found[side]:
@@ -217,12 +244,29 @@ def show(found: dict[str, Any]) -> None:
             imports = median(one["import_seconds"] for one in found[side])
             threads = f"{len(found[side])} process(es) of {found[side][0]['threads']} thread(s)"
             say(f"{side}: loading {loading:.1f} s, imports {imports:.1f} s; {threads}")
+    show_ablation(found["ablation"])
     compared = [
         (f"{name}, {kind}", case[kind])
         for name, case in cases.items() for kind in CROPS if kind in case
     ]  # fmt: skip
     if compared:
         show_decisions(compared)
+
+
+def show_ablation(found: dict[str, Any]) -> None:
+    """The table of the four rows: what each took, and all together."""
+    sides = found["sides"]
+    lines = [
+        (str(number + 1), *(f"{side['seconds'][number]:.1f}" for side in sides),
+         *(str(side["kept"][number]) for side in sides))
+        for number in range(len(found["rows"]))
+    ]  # fmt: skip
+    total = [sum(side["seconds"]) for side in sides]
+    lines.append(("all", *(f"{seconds:.1f}" for seconds in total), *[""] * len(sides)))
+    header = ("row", "s", "peer's", "kept", "peer's") if len(sides) > 1 else ("row", "s", "kept")
+    show_table("Four rows as of Table 14, given boxes, one after the other", header, lines)
+    if len(total) > 1:
+        say(f"all four rows: ratio {total[1] / total[0]:.1f}")
 
 
 def show_decisions(compared: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -252,7 +296,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--boxes", type=int, help="given to a pair; default: 60 and 20")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2, help="of imgdiff; cores of both sides")
-    parser.add_argument("--peer-processes", type=int, default=2, help="which share those cores")
+    parser.add_argument("--peer-processes", type=int, default=1, help="which share those cores")
     parser.add_argument(
         "--different", type=float, default=0.25, help="share of boxes, under random weights"
     )

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from imgdiff.synth.tools import Backends, Tools
 AREA = ("image_similarity", "segment", "crop_similarity", "match")
 INTERVALS = ("image_similarity", "crop_similarity", "match")
 ROLES = ("embedder", "segmenter", "matcher")
+NETWORKS = ("vision_model", "text_model", "text_encoder", "_network")  # CLIP, BLIP, and FastSAM
 
 
 class GivenBoxes:
@@ -47,6 +49,30 @@ class GivenBoxes:
         return [self._boxes[image_id(image)] for image in images]
 
 
+class ModelClock:
+    """Seconds inside the networks: their layers alone, neither pixels before nor scores after."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._begun = 0.0
+
+    def watch(self, handle: Any) -> None:
+        """Count the passes of the networks behind an entered handle, from now on."""
+        opened = handle._model()
+        model = getattr(opened, "_model", opened)
+        networks = [getattr(model, name) for name in NETWORKS if hasattr(model, name)]
+        assert networks, f"no network in {type(opened).__name__}"
+        for network in networks:
+            network.register_forward_pre_hook(self._begin)
+            network.register_forward_hook(self._end)
+
+    def _begin(self, *_: Any) -> None:
+        self._begun = time.perf_counter()
+
+    def _end(self, *_: Any) -> None:
+        self.seconds += time.perf_counter() - self._begun
+
+
 class Resident(Backends):
     """Backends that stay loaded."""
 
@@ -54,6 +80,7 @@ class Resident(Backends):
         super().__init__(config)
         self._entered: dict[str, Any] = {}
         self.instead: dict[str, Any] = {}  # by role
+        self.clock = ModelClock()
 
     def _enter(self, role: str) -> Any:
         if role in self.instead:
@@ -62,6 +89,7 @@ class Resident(Backends):
             super()._enter(role)  # which lets go of the one before it
             assert self._resident is not None
             self._entered[role] = self._resident[1]
+            self.clock.watch(self._resident[1])
             self._stack.pop_all()
         return self._entered[role]
 
@@ -110,28 +138,42 @@ class Ours:
         for role in ROLES:
             self._backends._enter(role)
         self.loading_seconds = time.perf_counter() - clock
+        self._scratch = ExitStack()
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """One round over some pairs under some thresholds, nothing stored yet."""
+        """One round over some pairs under some thresholds.
+
+        Nothing is stored yet, but where it is done `again`: then all that earlier rounds stored.
+        """
+        if not question["again"]:
+            self._store = self._empty_store()
         config = replace(self._config, rules=under(self._config.rules, question["rules"]))
         self._backends.instead = {"segmenter": self._given} if question["given"] else {}
         stages: dict[str, float] = {}
-        with tempfile.TemporaryDirectory() as scratch:
-            store = Store(Path(scratch), "area")
-            (store.root / "images").symlink_to(self._root / "images")
-            clock, cpu = time.perf_counter(), time.process_time()
-            states = [_state(self._pairs[number]) for number in question["pairs"]]
-            tools = Tools(config, store, self._backends, 0)
-            for name in AREA:
-                begun = time.perf_counter()
-                STAGES[name](states, tools)
-                stages[name] = time.perf_counter() - begun
-            seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
+        models = self._backends.clock.seconds
+        clock, cpu = time.perf_counter(), time.process_time()
+        states = [_state(self._pairs[number]) for number in question["pairs"]]
+        tools = Tools(config, self._store, self._backends, 0)
+        for name in AREA:
+            begun = time.perf_counter()
+            STAGES[name](states, tools)
+            stages[name] = time.perf_counter() - begun
+        seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
+        models = self._backends.clock.seconds - models
         pairs = {
             str(number): _outcome(state)
             for number, state in zip(question["pairs"], states, strict=True)
         }
-        return {"seconds": seconds, "cpu_seconds": cpu, "stages": stages, "pairs": pairs}
+        return {
+            "seconds": seconds, "cpu_seconds": cpu, "model_seconds": models, "stages": stages,
+            "pairs": pairs,
+        }  # fmt: skip
+
+    def _empty_store(self) -> Store:
+        self._scratch.close()
+        store = Store(Path(self._scratch.enter_context(tempfile.TemporaryDirectory())), "area")
+        (store.root / "images").symlink_to(self._root / "images")
+        return store
 
 
 def _images(pair: dict[str, Any], root: Path) -> ImagePair:

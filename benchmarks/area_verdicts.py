@@ -17,6 +17,7 @@ from typing import Any
 Outcome = Mapping[str, Any]
 Intervals = Mapping[str, Sequence[float]]
 SAME_PX = 1e-3  # between corners of one box
+MOVED = 1.25  # times as many boxes that a looser threshold accepts, or one that rejects fewer
 # Heights that transformers 4 takes for a number of channels, and the crop for channels first.
 CHANNELS = (1, 3)
 
@@ -191,6 +192,27 @@ def middle_rules(outcomes: Sequence[Outcome], different: float, matching: float)
     return {
         "image_similarity": [-2.0, 2.0], "crop_similarity": [-2.0, upper], "match": [lower, 2.0],
     }  # fmt: skip
+
+
+def table14(rules: Intervals, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Four rows that differ from `rules`, the third, as those of the paper's Table 14 do.
+
+    There the crops may be more alike in the first two, the match lower in the first, and the images
+    more different in the fourth. `outcomes` have all scores: thresholds move by a share of the
+    boxes, since scores of random weights lie close together.
+    """
+    crops = sorted(score for one in outcomes for score in one["crop_similarity"])
+    matches = sorted(min(match) for one in outcomes for match in one["match"])
+    lowest, upper = rules["crop_similarity"]
+    different = sum(score <= upper for score in crops) / len(crops)
+    missing = sum(score < rules["match"][0] for score in matches) / len(matches)
+    alike = {"crop_similarity": [lowest, max(upper, _between(crops, MOVED * different))]}
+    lower = {
+        "match": [min(rules["match"][0], _between(matches, missing / MOVED)), rules["match"][1]]
+    }
+    images = {"image_similarity": [-2.0, rules["image_similarity"][1]]}
+    third = {name: list(interval) for name, interval in rules.items()}
+    return [third | alike | lower, third | alike, third, third | images]
 
 
 def _between(ordered: Sequence[float], share: float) -> float:
