@@ -5,7 +5,8 @@
         "diffusers<0.36" "huggingface-hub<1" "tokenizers<0.23"
     PEER/bin/pip install torch torchvision ultralytics opencv-python pandas pyarrow dill \
         multiprocess fsspec aiohttp ray msgpack pydantic loguru jsonargparse tomli zstandard wget \
-        emoji beautifulsoup4 safetensors regex requests tqdm xxhash httpx psutil tabulate
+        emoji beautifulsoup4 safetensors regex requests tqdm xxhash httpx psutil tabulate lz4 \
+        jsonlines
 
 The operator runs as it is, one pair after the other (`process_single`, the call that
 `dataset.map` makes), with these replaced:
