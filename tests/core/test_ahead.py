@@ -113,6 +113,7 @@ def test_the_thread_ends_with_a_consumer_that_stops_early() -> None:
 
 
 WAITING = """
+import signal
 import time
 from imgdiff.core.ahead import ahead
 
@@ -122,6 +123,7 @@ def make(part):
         time.sleep(0.5)
     return part
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell's background runs
 try:
     for part in ahead(range(1000), make):
         pass
