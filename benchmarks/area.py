@@ -14,9 +14,9 @@ through to every model.
 
 Not timed: imports, loading, and a first round. Then the sides take turns; medians of the rounds.
 Then the four rows of an ablation, once: imgdiff keeps its scores, the operator has none to keep.
-`at most` would be the ratio if all of imgdiff but the passes of its networks took no time: what no
-work on it can exceed that asks for the same crops. Decisions are compared box by box, with the
-operator's JPEG crops and with lossless ones.
+`at most` would be the ratio if all of imgdiff but the passes of its networks took no time: no work
+around these can exceed it, as long as the same crops are asked for. Decisions are compared box by
+box, with the operator's JPEG crops and with lossless ones.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def speed(pairs: int, done: list[list[Round]]) -> dict[str, Any]:
         found["ratio"] = median(seconds[1]) / median(seconds[0])
         found["ratio_of_rounds"] = [min(of_rounds), max(of_rounds)]
         found["cpu_ratio"] = median(cpu[1]) / median(cpu[0])
-        # what no work on imgdiff can pass: the ratio if all but its networks took no time
+        # the column `at most`
         networks = median(one.model_seconds for one in done[0])
         found["ratio_of_networks"] = median(seconds[1]) / networks
     return found

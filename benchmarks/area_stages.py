@@ -139,6 +139,7 @@ class Ours:
             self._backends._enter(role)
         self.loading_seconds = time.perf_counter() - clock
         self._scratch = ExitStack()
+        self._store = self._empty_store()
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """One round over some pairs under some thresholds.

@@ -113,7 +113,6 @@ def test_the_thread_ends_with_a_consumer_that_stops_early() -> None:
 
 
 WAITING = """
-import signal
 import time
 from imgdiff.core.ahead import ahead
 
@@ -123,7 +122,6 @@ def make(part):
         time.sleep(0.5)
     return part
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell's background runs
 try:
     for part in ahead(range(1000), make):
         pass
@@ -134,8 +132,10 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_ends_a_consumer_that_waits() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that runs the tests in the background lets them, and it, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "making\n"
         os.kill(process.pid, signal.SIGINT)
